@@ -1,0 +1,173 @@
+"""What an upload records: the user's own words checked, the rest learnt, and the small files that go along."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelstore._version import __version__
+from modelstore.exceptions import InvalidArgumentError, NotJSONError
+from modelstore.folder import FolderContents, ModelFolder
+from modelstore.insight import card, data, environment, requirements
+from modelstore.managers.base import Saved
+from modelstore.managers.bundle import Bundle
+from modelstore.records import ModelRecord, encode_json, json_safe, to_plain
+
+MANIFEST = "modelstore.json"
+REQUIREMENTS = "requirements.txt"
+CARD = "README.md"
+PARAMETERS = "modelstore-parameters.json"
+EXTRAS = "extras"
+
+MAX_PARAMETER_BYTES = 64 * 1024
+"""Larger parameters go into a file of the archive; the record's event is limited."""
+
+ALWAYS_RECORDED = ("pip", "setuptools", "numpy", "scipy", "pandas")
+"""Distributions whose versions are recorded for every model, when installed (the ancestor's list)."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the user says of a model, checked."""
+
+    metrics: dict[str, Any] | None = None
+    tags: dict[str, Any] | None = None
+    note: str | None = None
+    extra_metadata: Any = None
+    extra_files: tuple[Path, ...] = ()
+    dataset: dict[str, Any] | None = field(default=None)
+
+
+def check_words(
+    *, metrics: Any, tags: Any, note: Any, extra_metadata: Any, extra_files: Any, X_train: Any, y_train: Any
+) -> Words:
+    """Check what `upload` was given beside the objects, before anything is written.
+
+    Raises:
+        InvalidArgumentError: a path that does not exist, a metric that is no number, …
+    """
+    if note is not None and not isinstance(note, str):
+        raise InvalidArgumentError("note", f"note= is to be a text, not a {type(note).__name__}")
+    return Words(
+        metrics=_metrics(metrics),
+        tags=_tags(tags),
+        note=note,
+        extra_metadata=_plain_json("extra_metadata", extra_metadata),
+        extra_files=_paths(extra_files),
+        dataset=None if X_train is None and y_train is None else data.describe(X_train, y_train),
+    )
+
+
+def _metrics(metrics: Any) -> dict[str, Any] | None:
+    if metrics is None:
+        return None
+    checked: dict[str, Any] = {}
+    for name, value in _named("metrics", metrics).items():
+        number = json_safe(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            warnings.warn(f"the metric {name!r} is {value}, which JSON has no word for; it is recorded as null", stacklevel=4)
+            number = None
+        elif isinstance(number, str):
+            raise InvalidArgumentError("metrics", f"metrics[{name!r}] is {value!r}; a metric is a number")
+        checked[name] = number
+    return checked
+
+
+def _tags(tags: Any) -> dict[str, Any] | None:
+    return None if tags is None else _plain_json("tags", dict(_named("tags", tags)))
+
+
+def _named(argument: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidArgumentError(argument, f"{argument}= is to be a mapping from names (texts) to values")
+    return value
+
+
+def _plain_json(argument: str, value: Any) -> Any:
+    try:
+        encode_json(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJSONError(argument, f"{argument}= cannot be written as JSON: {error}") from error
+    return to_plain(value)
+
+
+def _paths(given: Any) -> tuple[Path, ...]:
+    if given is None:
+        return ()
+    listed: Iterable[Any] = [given] if isinstance(given, (str, os.PathLike)) else given
+    paths = []
+    for path in listed:
+        if not isinstance(path, (str, os.PathLike)):
+            raise InvalidArgumentError("extra_files", f"extra_files= holds a {type(path).__name__}, not a path")
+        resolved = Path(path).expanduser()
+        if not resolved.exists():
+            raise InvalidArgumentError("extra_files", f"extra_files= names {os.fspath(path)!r}, which does not exist")
+        paths.append(resolved)
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError("extra_files", f"extra_files= holds two paths called {twice!r}; rename one")
+    return tuple(paths)
+
+
+def describe(
+    domain: str,
+    model_id: str,
+    bundle: Bundle,
+    managers: Sequence[dict[str, Any]],
+    saved: Sequence[Saved],
+    words: Words,
+) -> tuple[dict[str, Any], FolderContents]:
+    """The record without storage, digests and commit time, and the files that go into the archive with the model."""
+    with ModelFolder() as attached:
+        distributions = [name for manager in bundle.managers for name in manager.distributions]
+        modules = {module for part in saved for module in part.modules}
+        pinned, homeless = requirements.requirements(distributions, modules)
+        if homeless:
+            warnings.warn(
+                f"loading this model takes the modules {', '.join(sorted(homeless))}, which belong to no installed "
+                "package: whoever loads it needs them on the import path",
+                stacklevel=3,
+            )
+        parameters = json_safe(bundle.parameters())
+        model = {
+            "domain": domain,
+            "model_id": model_id,
+            "model_type": bundle.model_type(),
+            "parameters": parameters,
+            "data": words.dataset,
+            "metrics": words.metrics,
+            "tags": words.tags,
+            "note": words.note,
+            "managers": list(managers),
+        }
+        if len(encode_json(parameters)) > MAX_PARAMETER_BYTES:
+            attached.add_json(PARAMETERS, parameters)
+            model.update(parameters=None, parameters_file=PARAMETERS)
+        record = {
+            "model": model,
+            "code": _code(bundle),
+            "extra": words.extra_metadata,
+            "modelstore": __version__,
+        }
+        attached.add_json(MANIFEST, record)
+        attached.add_bytes(REQUIREMENTS, "".join(f"{line}\n" for line in pinned).encode())
+        attached.add_bytes(CARD, card.model_card(ModelRecord.from_dict(record)).encode())
+        for path in words.extra_files:
+            attached.add_path(f"{EXTRAS}/{path.resolve().name}", path)
+        return record, attached.contents()
+
+
+def _code(bundle: Bundle) -> dict[str, Any]:
+    recorded = [*ALWAYS_RECORDED, *(name for manager in bundle.managers for name in manager.dependencies())]
+    return {
+        "runtime": environment.runtime(),
+        "user": environment.user(),
+        "dependencies": environment.versions(sorted(set(recorded))),
+        "git": environment.git_info(Path.cwd()),
+    }

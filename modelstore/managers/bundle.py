@@ -1,0 +1,169 @@
+"""All objects of one upload, saved by their managers and loaded back: one result, or a mapping by library."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelstore.exceptions import IntegrityError, MissingDependencyError, ModelStoreError, NewerFormatError
+from modelstore.folder import ModelFolder
+from modelstore.managers.base import LoadRequest, Manager, Saved, class_name
+from modelstore.managers.detection import Managers
+from modelstore.managers.pickling import PicklePolicy, check_python, python_version
+
+MULTIPLE = "multiple-models"
+"""`model_type.library` of an upload that several managers share (the ancestor's name for it)."""
+
+
+@dataclass
+class Bundle:
+    """The objects of one upload, by manager."""
+
+    objects: dict[Manager, dict[str, Any]]
+    options: dict[str, Any] = field(default_factory=dict)
+    wrappers: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, managers: Managers, given: Mapping[str, Any], manager: str | None = None) -> Bundle:
+        """Sort what `upload` was given; see `Managers.group` for what it raises."""
+        return cls(*managers.group(given, manager))
+
+    def save(self, folder: ModelFolder) -> tuple[list[dict[str, Any]], list[Saved]]:
+        """Let each manager fill its folder; returns the record's `managers` and what the managers told."""
+        entries, parts = [], []
+        for manager, objects in self._ordered():
+            prefix = manager.name if len(self.objects) > 1 else ""
+            options = {name: value for name, value in self.options.items() if name in manager.options}
+            saved = manager.save(objects, folder.sub(prefix) if prefix else folder, options)
+            entries.append(self._entry(manager, objects, prefix, saved))
+            parts.append(saved)
+        return entries, parts
+
+    def _entry(self, manager: Manager, objects: Mapping[str, Any], prefix: str, saved: Saved) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "name": manager.name,
+            "folder": prefix,
+            "objects": {keyword: class_name(obj) for keyword, obj in sorted(objects.items())},
+            "format": saved.format,
+            "state": saved.state,
+            "pickled": saved.pickled,
+        }
+        wrappers = {keyword: names for keyword, names in self.wrappers.items() if keyword in objects}
+        if wrappers:
+            entry["wrappers"] = wrappers
+        if saved.by_value:
+            entry["python"] = python_version()
+        return entry
+
+    def model_type(self) -> dict[str, Any]:
+        """The record's `model_type`, in the ancestor's shape."""
+        types = [
+            {"library": manager.name, "type": _type_name(objects), "models": None}
+            for manager, objects in self._ordered()
+        ]
+        return types[0] if len(types) == 1 else {"library": MULTIPLE, "type": None, "models": types}
+
+    def parameters(self) -> dict[str, Any] | None:
+        """The parameters; of several managers, a mapping by library. What cannot be learnt is a warning."""
+        found = {}
+        for manager, objects in self._ordered():
+            try:
+                found[manager.name] = manager.parameters(objects)
+            except Exception as error:
+                warnings.warn(f"the parameters of the {manager.name} model are not recorded: {error!r}", stacklevel=2)
+        if len(self.objects) > 1:
+            return found
+        return next(iter(found.values()), None)
+
+    @property
+    def managers(self) -> list[Manager]:
+        """The managers that take part, sorted by name."""
+        return [manager for manager, _ in self._ordered()]
+
+    def _ordered(self) -> list[tuple[Manager, dict[str, Any]]]:
+        return sorted(self.objects.items(), key=lambda item: item[0].name)
+
+
+def _type_name(objects: Mapping[str, Any]) -> str:
+    first = objects.get("model", next(iter(objects.values())))
+    return type(first).__name__
+
+
+def load_bundle(
+    managers: Managers,
+    entries: list[dict[str, Any]],
+    folder: Path,
+    policy: PicklePolicy,
+    *,
+    subject: str,
+    manager: str | None = None,
+    with_optimizer: bool = False,
+    into: Any = None,
+) -> Any:
+    """What was uploaded: one manager's result, or a mapping by library name where there were several.
+
+    Args:
+        managers: the known managers.
+        entries: `model.managers` of the record.
+        folder: the unpacked archive.
+        policy: whether pickles may be loaded.
+        subject: the model, for errors.
+        manager: the name of the manager that is to load it, instead of the recorded one.
+        with_optimizer: see `ModelStore.load`.
+        into: see `ModelStore.load`.
+    """
+    results = {}
+    for entry in entries:
+        try:
+            owner = _owner(managers, manager or entry["name"], subject)
+            request = LoadRequest(
+                folder=folder / entry["folder"] if entry["folder"] else folder,
+                state=entry["state"],
+                keywords=tuple(sorted(entry["objects"])),
+                policy=policy,
+                with_optimizer=with_optimizer,
+                into=into,
+            )
+            python = entry.get("python")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(subject, "record", f"its managers cannot be read: {error!r}") from error
+        # into= takes the weights alone, so the byte code stays where it is.
+        if python is not None and into is None:
+            policy.require(subject)
+            check_python(python, subject)
+        try:
+            results[entry["name"]] = owner.load(request)
+        except ModuleNotFoundError as error:
+            if isinstance(error, ModelStoreError):
+                raise
+            raise _missing(error, owner, subject, folder) from error
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _owner(managers: Managers, name: str, subject: str) -> Manager:
+    if name not in managers.by_name:
+        raise NewerFormatError(
+            subject, "record", f"it was stored by the manager {name!r}, which is not known here; a plugin may be missing"
+        )
+    return managers.by_name[name]
+
+
+def _missing(error: ModuleNotFoundError, owner: Manager, subject: str, folder: Path) -> MissingDependencyError:
+    """Name the pinned requirement from the archive where there is one, else the extra."""
+    module = (error.name or str(error)).partition(".")[0]
+    wanted = {name.lower(): name for name in (module, module.replace("_", "-"), *owner.distributions)}
+    try:
+        lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    pins = [line for line in lines if line.partition("==")[0].lower() in wanted]
+    if pins:
+        command = "pip install " + " ".join(f"'{pin}'" for pin in pins)
+    elif owner.extra:
+        command = f"pip install 'modelstore[{owner.extra}]'"
+    else:
+        command = f"pip install {module}"
+    return MissingDependencyError(module, f"loading {subject}", command)

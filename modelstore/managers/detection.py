@@ -1,0 +1,201 @@
+"""Whose object is this? Answered from class names alone, so that nothing gets imported.
+
+The object's class is walked from the most derived to `object`: the first class that a manager claims decides.
+So an `XGBClassifier` meets XGBoost's claim before scikit-learn's, and no manager lists exceptions.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelstore.exceptions import (
+    AmbiguousObjectError,
+    InvalidArgumentError,
+    ModelStoreError,
+    UnknownKeywordError,
+    UnsupportedObjectError,
+)
+from modelstore.managers.base import Manager
+
+BUILTIN = (
+    "modelstore.managers.model_file:ModelFileManager",
+    "modelstore.managers.pytorch:PyTorchManager",
+    "modelstore.managers.sklearn:SklearnManager",
+    "modelstore.managers.tensorflow:TensorflowManager",
+    "modelstore.managers.transformers:TransformersManager",
+    "modelstore.managers.xgboost:XGBoostManager",
+)
+"""The managers that modelstore brings; adding a framework is one new file and one line here."""
+
+ENTRY_POINTS = "modelstore.managers"
+"""The entry-point group through which other packages add managers."""
+
+
+class Managers:
+    """A set of managers: finds the one for an object, or by name."""
+
+    def __init__(self, managers: Iterable[Manager]) -> None:
+        self.by_name: dict[str, Manager] = {}
+        self._claims: dict[str, Manager] = {}
+        self._wrappers: dict[str, str] = {}
+        self._found: dict[type, Manager | None] = {}
+        for manager in managers:
+            self._add(manager)
+
+    def _add(self, manager: Manager) -> None:
+        if manager.name in self.by_name:
+            raise InvalidArgumentError("managers", f"two managers are called {manager.name!r}")
+        for claim in (*manager.claims, *manager.wrappers):
+            other = self._claims.get(claim)
+            if other is not None or claim in self._wrappers:
+                owner = other.name if other else "another manager"
+                raise InvalidArgumentError("managers", f"{claim} is claimed by {manager.name} and by {owner}")
+        self.by_name[manager.name] = manager
+        self._claims.update(dict.fromkeys(manager.claims, manager))
+        self._wrappers.update(manager.wrappers)
+
+    def unwrap(self, obj: Any) -> tuple[Any, list[str]]:
+        """Take off declared wrappers (`torch.compile`'s, `DataParallel` …): what is inside, and their class names."""
+        names: list[str] = []
+        while attribute := next((self._wrappers[n] for n in _class_names(type(obj)) if n in self._wrappers), None):
+            names.append(type(obj).__qualname__)
+            obj = getattr(obj, attribute)
+        return obj, names
+
+    def find(self, obj: Any) -> Manager | None:
+        """The manager of an object that has been unwrapped; None if nobody claims it.
+
+        Raises:
+            AmbiguousObjectError: unrelated claimed classes meet in the object's class.
+        """
+        cls = type(obj)
+        if cls not in self._found:
+            self._found[cls] = self._claimant(cls)
+        found = self._found[cls]
+        if found is None:
+            found = next((manager for manager in self.by_name.values() if manager.recognises(obj)), None)
+        return found
+
+    def _claimant(self, cls: type) -> Manager | None:
+        roots = [(base, self._claims[name]) for base in cls.__mro__ if (name := _class_name(base)) in self._claims]
+        if not roots:
+            return None
+        first, manager = roots[0]
+        rivals = [other.name for base, other in roots if other is not manager and not issubclass(first, base)]
+        if rivals:
+            raise AmbiguousObjectError(_class_name(cls), sorted({manager.name, *rivals}))
+        return manager
+
+    def get(self, name: str) -> Manager:
+        """The manager called `name`.
+
+        Raises:
+            InvalidArgumentError: there is none; names those there are.
+        """
+        try:
+            return self.by_name[name]
+        except KeyError:
+            known = ", ".join(sorted(self.by_name))
+            raise InvalidArgumentError("manager", f"there is no manager {name!r}; there are {known}") from None
+
+    @property
+    def keywords(self) -> list[str]:
+        """All keywords under which some manager takes objects or options, sorted."""
+        return sorted({word for m in self.by_name.values() for word in (*m.keywords, *m.options)})
+
+    def group(
+        self, given: Mapping[str, Any], manager: str | None = None
+    ) -> tuple[dict[Manager, dict[str, Any]], dict[str, Any], dict[str, list[str]]]:
+        """Sort the keywords of an `upload` by manager.
+
+        Args:
+            given: what `upload` was given beside its own arguments; None counts as not given.
+            manager: the manager that is to take all of it.
+
+        Returns:
+            The objects by manager and keyword, the options, and the names of the wrappers taken off, by keyword.
+
+        Raises:
+            UnknownKeywordError: no manager takes this keyword.
+            UnsupportedObjectError: no manager takes this object, or not under this keyword; or there is no object.
+        """
+        option_names = {name for m in self.by_name.values() for name in m.options}
+        known = self.keywords
+        objects: dict[Manager, dict[str, Any]] = {}
+        options: dict[str, Any] = {}
+        wrappers: dict[str, list[str]] = {}
+        for keyword, value in given.items():
+            if keyword not in known:
+                raise UnknownKeywordError(keyword, known)
+            if value is None:
+                continue
+            if keyword in option_names:
+                options[keyword] = value
+                continue
+            value, names = self.unwrap(value)
+            if names:
+                wrappers[keyword] = names
+            owner = self.get(manager) if manager is not None else self.find(value)
+            if owner is None:
+                raise UnsupportedObjectError(self._unsupported(keyword, value), _class_name(type(value)))
+            if keyword not in owner.keywords:
+                raise UnsupportedObjectError(
+                    f"{keyword}= cannot hold a {_class_name(type(value))}: the manager {owner.name!r} takes "
+                    f"{', '.join(word + '=' for word in owner.keywords)}",
+                    _class_name(type(value)),
+                )
+            objects.setdefault(owner, {})[keyword] = value
+        if not objects:
+            raise UnsupportedObjectError("upload() was given nothing to store: pass the model as model=")
+        _check_options(objects, options)
+        return objects, options, wrappers
+
+    def _unsupported(self, keyword: str, value: Any) -> str:
+        if isinstance(value, str):
+            return f"{keyword}={value!r} is a text, and no file or folder lies at that path"
+        return (
+            f"{keyword}= is a {_class_name(type(value))}, which none of the managers "
+            f"({', '.join(sorted(self.by_name))}) claims; save it to a file yourself and pass its path as {keyword}="
+        )
+
+
+def _check_options(objects: Mapping[Manager, Any], options: Mapping[str, Any]) -> None:
+    for option in options:
+        if not any(option in manager.options for manager in objects):
+            names = ", ".join(manager.name for manager in objects)
+            raise UnsupportedObjectError(f"{option}= means nothing to the manager of this model ({names})")
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _class_names(cls: type) -> list[str]:
+    return [_class_name(base) for base in cls.__mro__]
+
+
+@functools.cache
+def all_managers() -> Managers:
+    """The managers of modelstore and those that installed packages add; made once a process."""
+    managers = Managers(_load(path) for path in BUILTIN)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            plugin = entry.load()
+            managers._add(plugin() if isinstance(plugin, type) else plugin)
+        except Exception as error:
+            # A broken plugin must not keep anybody from their models.
+            what = error if isinstance(error, ModelStoreError) else f"{type(error).__name__}: {error}"
+            warnings.warn(f"the manager {entry.name!r} ({entry.value}) is left out: {what}", stacklevel=2)
+    return managers
+
+
+def _load(path: str) -> Manager:
+    module, _, name = path.partition(":")
+    manager: Manager = getattr(importlib.import_module(module), name)()
+    return manager

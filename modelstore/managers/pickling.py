@@ -1,0 +1,156 @@
+"""Pickles: how they are written, and the one place that decides whether one may be loaded.
+
+Classes and functions of `__main__` (a notebook, a script) and those that no import finds are pickled by value with
+cloudpickle, all others by reference. Which modules a pickle refers to is collected on the way, for requirements.txt
+and for a warning about modules that are not installed.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from modelstore.exceptions import PickleNotAllowedError, RuntimeMismatchError
+
+PROTOCOL = 5  # since Python 3.8; buffers of numpy arrays are written without a copy
+
+
+@dataclass(frozen=True)
+class PicklePolicy:
+    """The reader's choice, made once a load."""
+
+    allow_pickle: bool
+    trusted_types: frozenset[str] = field(default_factory=frozenset)
+    """Full names of further types that may be built from safe formats."""
+    advice: str | None = None
+    """What the refusal is to say, when not the usual."""
+
+    def require(self, subject: str, types: Iterable[str] = ()) -> None:
+        """Refuse unless pickles are allowed. To be called before anything that can run stored code.
+
+        Raises:
+            PickleNotAllowedError: naming `subject` and the types that asked for it.
+        """
+        if not self.allow_pickle:
+            raise PickleNotAllowedError(subject, types, self.advice)
+
+
+@dataclass
+class Pickled:
+    """What a pickle holds."""
+
+    modules: set[str] = field(default_factory=set)
+    """Modules whose classes and functions it refers to by name."""
+    by_value: bool = False
+    """Whether it holds byte code."""
+
+
+def dump(obj: Any, file: BinaryIO, persistent_id: Callable[[Any], Any] | None = None) -> Pickled:
+    """Pickle to a file.
+
+    Args:
+        persistent_id: see `pickle.Pickler.persistent_id`.
+
+    Raises:
+        Whatever the object's own pickling raises, `pickle.PicklingError` and `TypeError` among it.
+    """
+    pickler = _pickler_class(persistent_id is not None)(file, persistent_id)
+    pickler.dump(obj)
+    return pickler.pickled
+
+
+def dumps(obj: Any, persistent_id: Callable[[Any], Any] | None = None) -> tuple[bytes, Pickled]:
+    """Pickle to bytes."""
+    file = io.BytesIO()
+    pickled = dump(obj, file, persistent_id)
+    return file.getvalue(), pickled
+
+
+def load(
+    file: BinaryIO, subject: str, policy: PicklePolicy, persistent_load: Callable[[Any], Any] | None = None
+) -> Any:
+    """Unpickle from a file, if the policy allows it.
+
+    Args:
+        subject: what is loaded, for the error.
+        persistent_load: see `pickle.Unpickler.persistent_load`.
+
+    Raises:
+        PickleNotAllowedError: the policy refuses.
+        Whatever the objects' own unpickling raises.
+    """
+    policy.require(subject)
+    unpickler = _Unpickler(file)
+    unpickler.resolve = persistent_load
+    return unpickler.load()
+
+
+def python_version() -> str:
+    """The version on which byte code depends, such as `3.11`."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def check_python(saved: str, subject: str) -> None:
+    """Refuse byte code of another Python version, which can crash the interpreter.
+
+    Raises:
+        RuntimeMismatchError: naming both versions.
+    """
+    if saved != python_version():
+        raise RuntimeMismatchError(saved, python_version(), subject)
+
+
+def is_importable(obj: Any) -> bool:
+    """Whether `import` in another process would find this class or function under its own name."""
+    module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    if module is None or name is None or module == "__main__" or module not in sys.modules:
+        return False
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+class _Unpickler(pickle.Unpickler):
+    resolve: Callable[[Any], Any] | None = None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self.resolve is None:
+            raise pickle.UnpicklingError("this pickle refers to data that lies beside it")
+        return self.resolve(pid)
+
+
+@functools.cache
+def _pickler_class(persistent: bool) -> Any:
+    import cloudpickle  # 10 ms that an import of modelstore need not pay
+
+    by_value_modules = cloudpickle.list_registry_pickle_by_value
+
+    class CollectingPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def __init__(self, file: BinaryIO, resolve: Callable[[Any], Any] | None) -> None:
+            self.pickled = Pickled()
+            self.resolve = resolve
+            super().__init__(file, protocol=PROTOCOL)
+
+        def reducer_override(self, obj: Any) -> Any:
+            # Called for every class and function, and for instances before their __reduce__.
+            if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+                module = getattr(obj, "__module__", None)
+                if module in by_value_modules() or not isinstance(obj, types.BuiltinFunctionType) and not is_importable(obj):
+                    self.pickled.by_value = True
+                elif module is not None:
+                    self.pickled.modules.add(module)
+            return super().reducer_override(obj)
+
+    class PersistentPickler(CollectingPickler):
+        # A class of its own: the hook costs a call of Python for every object.
+        def persistent_id(self, obj: Any) -> Any:
+            return self.resolve(obj) if self.resolve is not None else None
+
+    return PersistentPickler if persistent else CollectingPickler

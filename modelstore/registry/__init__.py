@@ -1,0 +1,1 @@
+"""Domains, models, states and their history: append-only logs, and what follows from them."""

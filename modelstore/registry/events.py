@@ -1,0 +1,125 @@
+"""One event of a log: a line of JSON, numbered, chained to the one before by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelstore.exceptions import IntegrityError, NewerFormatError, RecordTooLargeError
+from modelstore.records import encode_json, parse_time
+
+MAX_BYTES = 256 * 1024
+"""The most that one event takes, its line end included."""
+
+UPLOADED = "uploaded"
+DELETED = "deleted"
+STATE_SET = "state-set"
+STATE_REMOVED = "state-removed"
+STATE_CREATED = "state-created"
+STATE_DELETED = "state-deleted"
+CONDEMNED = "condemned"
+VOID = "void"
+
+KNOWN = frozenset(
+    {UPLOADED, DELETED, STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, CONDEMNED, VOID}
+)
+
+FIRST_PREVIOUS = "0" * 64
+"""What stands as the digest before the first event."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened, as number `number` of the log of `domain` (None: the store's own)."""
+
+    domain: str | None
+    number: int
+    kind: str
+    time: str
+    user: str
+    mark: str
+    """Random text of the writer, by which it knows its own event again."""
+    previous: str
+    """SHA-256 of the event before, in hexadecimal digits."""
+    body: dict[str, Any] = field(default_factory=dict)
+    critical: bool = True
+    """Whether a reader that does not know this kind must stop."""
+
+    def encode(self) -> bytes:
+        """The event as it is stored.
+
+        Raises:
+            RecordTooLargeError: over 256 KiB.
+        """
+        line = encode_json(
+            {
+                "domain": self.domain,
+                "number": self.number,
+                "kind": self.kind,
+                "critical": self.critical,
+                "time": self.time,
+                "user": self.user,
+                "mark": self.mark,
+                "previous": self.previous,
+                "body": self.body,
+            }
+        )
+        if len(line) >= MAX_BYTES:
+            raise RecordTooLargeError(len(line) + 1, MAX_BYTES, _largest(self.body))
+        return line + b"\n"
+
+
+def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> Event:
+    """The event in `raw`, which is to be number `number` of this log and follow the digest `previous`.
+
+    Raises:
+        IntegrityError: it is not an event, or one of another place.
+        NewerFormatError: a critical kind that this version does not know.
+    """
+    subject = f"event {number} of {'the store' if domain is None else repr(domain)}"
+    try:
+        data = json.loads(raw)
+        event = Event(
+            domain=data["domain"],
+            number=data["number"],
+            kind=data["kind"],
+            critical=data["critical"],
+            time=data["time"],
+            user=data["user"],
+            mark=data["mark"],
+            previous=data["previous"],
+            body=data["body"],
+        )
+        parse_time(event.time)
+        well_formed = isinstance(event.body, dict) and isinstance(event.kind, str) and isinstance(event.mark, str)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(subject, "event", f"it cannot be read: {error!r}") from error
+    if not well_formed:
+        raise IntegrityError(subject, "event", "its fields are not of the right types")
+    if (event.domain, event.number) != (domain, number):
+        raise IntegrityError(subject, "event", f"it says that it is number {event.number} of {event.domain!r}")
+    if event.previous != previous:
+        raise IntegrityError(subject, "chain", f"it follows {event.previous!r}, but the event before is {previous!r}")
+    if event.critical and event.kind not in KNOWN:
+        raise NewerFormatError(subject, "event", f"an event of kind {event.kind!r}")
+    return event
+
+
+def digest(raw: bytes) -> str:
+    """The SHA-256 of an event as it is stored."""
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _largest(body: dict[str, Any]) -> str:
+    """The dotted path of the largest part, found by going down the largest value at each level."""
+    path: list[str] = []
+    value: Any = body
+    while isinstance(value, dict) and value and len(path) < 4:
+        name = max(value, key=lambda item: len(encode_json(value[item])))
+        if path and len(encode_json(value[name])) * 2 < len(encode_json(value)):
+            break
+        path.append(str(name))
+        value = value[name]
+    return ".".join(path)

@@ -1,0 +1,140 @@
+"""What a log means: a pure fold of its events into tables.
+
+The tables live in SQLite, in a file that keeps them for the next process or in memory. Applying the same
+events always gives the same tables. An event whose intent does not hold (an upload of an id that is taken, a state
+of a deleted model) has no effect: writers refuse to write such events, and a reader cannot be misled by one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from modelstore.exceptions import IntegrityError
+from modelstore.registry import events as kinds
+from modelstore.registry.events import Event
+
+STORE = ""
+"""Stands for the store's own log where a domain's name stands otherwise; no domain has an empty name."""
+
+VERSION = 1
+"""Of the tables below. An index of another version is built anew."""
+
+SCHEMA = """
+CREATE TABLE logs (
+    domain TEXT PRIMARY KEY, number INTEGER NOT NULL, digest TEXT NOT NULL, etag TEXT NOT NULL, time TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE events (
+    domain TEXT, number INTEGER, raw BLOB NOT NULL, PRIMARY KEY (domain, number)
+);
+CREATE TABLE models (
+    domain TEXT, number INTEGER, model_id TEXT NOT NULL, archive TEXT NOT NULL,
+    deleted INTEGER NOT NULL DEFAULT 0,  -- the number of the event that deleted it
+    deleted_at TEXT NOT NULL DEFAULT '', purged INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (domain, number)
+) WITHOUT ROWID;
+CREATE INDEX models_by_id ON models (domain, model_id, number);
+CREATE INDEX models_alive ON models (domain, deleted, number, model_id);
+CREATE TABLE states (number INTEGER PRIMARY KEY, name TEXT NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE holds (
+    domain TEXT, model INTEGER, state INTEGER,
+    since INTEGER NOT NULL,  -- the number of the event that set it last
+    PRIMARY KEY (domain, state, model)
+) WITHOUT ROWID;
+CREATE TABLE condemned (domain TEXT, archive TEXT, PRIMARY KEY (domain, archive)) WITHOUT ROWID;
+"""
+
+
+def apply(db: sqlite3.Connection, event: Event) -> None:
+    """Fold one event into the tables.
+
+    Raises:
+        IntegrityError: an event of a known kind lacks what that kind says.
+    """
+    handler = _HANDLERS.get(event.kind)
+    if handler is None:
+        return
+    try:
+        handler(db, event.domain or STORE, event)
+    except (KeyError, TypeError, AttributeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        subject = f"event {event.number} of {'the store' if event.domain is None else repr(event.domain)}"
+        raise IntegrityError(subject, event.kind, f"its body cannot be read: {error!r}") from error
+
+
+def live_number(db: sqlite3.Connection, domain: str, model_id: str) -> int | None:
+    """The upload event of the model that bears this id now."""
+    row = db.execute(
+        "SELECT number FROM models WHERE domain = ? AND model_id = ? AND deleted = 0", (domain, model_id)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def state_number(db: sqlite3.Connection, name: str) -> int | None:
+    """The event that defined the state which bears this name now."""
+    row = db.execute("SELECT number FROM states WHERE name = ? AND deleted = 0", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def is_condemned(db: sqlite3.Connection, domain: str, archive: str) -> bool:
+    """Whether gc has announced that it deletes this archive."""
+    found = db.execute("SELECT 1 FROM condemned WHERE domain = ? AND archive = ?", (domain, archive)).fetchone()
+    return found is not None
+
+
+def _uploaded(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    model_id, archive = str(event.body["model_id"]), str(event.body["archive"]["key"])
+    if live_number(db, domain, model_id) is None and not is_condemned(db, domain, archive):
+        db.execute(
+            "INSERT INTO models (domain, number, model_id, archive) VALUES (?, ?, ?, ?)",
+            (domain, event.number, model_id, archive),
+        )
+
+
+def _deleted(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    changed = db.execute(
+        "UPDATE models SET deleted = ?, deleted_at = ?, purged = ? WHERE domain = ? AND number = ? AND deleted = 0",
+        (event.number, event.time, bool(event.body.get("purge")), domain, event.body["model"]),
+    )
+    if changed.rowcount:
+        db.execute("DELETE FROM holds WHERE domain = ? AND model = ?", (domain, event.body["model"]))
+
+
+def _state_set(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO holds SELECT domain, number, ?, ? FROM models"
+        " WHERE domain = ? AND number = ? AND deleted = 0",
+        (event.body["state"], event.number, domain, event.body["model"]),
+    )
+
+
+def _state_removed(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    db.execute(
+        "DELETE FROM holds WHERE domain = ? AND model = ? AND state = ?",
+        (domain, event.body["model"], event.body["state"]),
+    )
+
+
+def _state_created(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    if state_number(db, str(event.body["name"])) is None:
+        db.execute("INSERT INTO states (number, name) VALUES (?, ?)", (event.number, str(event.body["name"])))
+
+
+def _state_deleted(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    db.execute("UPDATE states SET deleted = ? WHERE number = ? AND deleted = 0", (event.number, event.body["state"]))
+
+
+def _condemned(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    db.executemany(
+        "INSERT OR IGNORE INTO condemned VALUES (?, ?)", [(domain, str(key)) for key in event.body["archives"]]
+    )
+
+
+_HANDLERS: dict[str, Callable[[sqlite3.Connection, str, Event], None]] = {
+    kinds.UPLOADED: _uploaded,
+    kinds.DELETED: _deleted,
+    kinds.STATE_SET: _state_set,
+    kinds.STATE_REMOVED: _state_removed,
+    kinds.STATE_CREATED: _state_created,
+    kinds.STATE_DELETED: _state_deleted,
+    kinds.CONDEMNED: _condemned,
+}

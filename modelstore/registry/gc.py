@@ -1,0 +1,119 @@
+"""Freeing what nobody can reach any more: archives of deleted models, and of uploads that never ended.
+
+First a `condemned` event with the keys is committed, then the bytes go. A writer that finds its archive condemned
+fails instead of committing a model without bytes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from modelstore.records import parse_time
+from modelstore.registry import events as kinds
+from modelstore.registry import keys
+from modelstore.registry.registry import Registry
+from modelstore.storage.base import ObjectInfo
+
+GRACE = timedelta(days=7)
+"""How long the bytes of a deleted model, and those that no model refers to, are kept."""
+
+_BATCH = 500  # keys in one event: far below its 256 KiB
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One object that can go."""
+
+    key: str
+    size: int
+    """In bytes."""
+    reason: str
+    """`orphan`: no model refers to it; `deleted`: its model was deleted; `purged`: deleted with purge=True."""
+    domain: str
+
+
+@dataclass(frozen=True)
+class GcReport:
+    """What gc found, and freed unless it was a dry run."""
+
+    garbage: tuple[Garbage, ...] = ()
+    dry_run: bool = False
+    temporary_files: int = 0
+    """How many files of interrupted writes were removed; not counted in a dry run."""
+    bytes: int = field(init=False)
+    """The size of all garbage."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", sum(item.size for item in self.garbage))
+
+    def __str__(self) -> str:
+        verb = "could be freed" if self.dry_run else "freed"
+        return f"{len(self.garbage)} objects, {self.bytes:,} bytes {verb}"
+
+
+def collect(registry: Registry, dry_run: bool = False, grace: timedelta = GRACE) -> GcReport:
+    """Find what can go and, unless it is a dry run, free it.
+
+    Ages are measured by the storage's clock. Costs a listing of all archives, one of each domain's log, and one
+    commit a domain that has garbage.
+    """
+    storage = registry.storage
+    before = storage.clock() - grace
+    found: list[Garbage] = []
+    for part in list(storage.list_children(keys.ARCHIVES)):
+        domain = keys.decode_name(part)
+        garbage = list(_garbage(registry, domain, before))
+        if garbage and not dry_run:
+            _free(registry, domain, [item.key for item in garbage])
+        found += garbage
+    swept = 0 if dry_run else storage.sweep("", before)
+    return GcReport(tuple(found), dry_run, swept)
+
+
+def _garbage(registry: Registry, domain: str, before: datetime) -> Iterator[Garbage]:
+    # Listed before the log is read: an upload that commits in between is then known, not an orphan.
+    objects = list(registry.storage.list(keys.archives_prefix(domain)))
+    index = registry.logs.refresh(domain)
+    owners: dict[str, tuple[int, str, int]] = {}
+    if index is not None:
+        with index.read() as db:
+            for archive, deleted, deleted_at, purged in db.execute(
+                "SELECT archive, deleted, deleted_at, purged FROM models WHERE domain = ?", (domain,)
+            ):
+                owners[archive] = (deleted, deleted_at, purged)
+    for info in objects:
+        reason = _reason(info, owners.get(info.key), before)
+        if reason is not None:
+            yield Garbage(info.key, info.size, reason, domain)
+
+
+def _reason(info: ObjectInfo, owner: tuple[int, str, int] | None, before: datetime) -> str | None:
+    if owner is None:
+        return "orphan" if info.modified < before else None
+    deleted, deleted_at, purged = owner
+    if not deleted:
+        return None
+    if purged:
+        return "purged"
+    return "deleted" if parse_time(deleted_at) < before else None
+
+
+def _free(registry: Registry, domain: str, archives: list[str]) -> None:
+    for start in range(0, len(archives), _BATCH):
+        batch = archives[start : start + _BATCH]
+
+        def intent(db: sqlite3.Connection, batch: list[str] = batch) -> tuple[str, dict[str, Any]] | None:
+            # An upload may have committed one of them since they were listed.
+            alive = {
+                row[0] for row in db.execute("SELECT archive FROM models WHERE domain = ? AND deleted = 0", (domain,))
+            }
+            unused = [key for key in batch if key not in alive]
+            return (kinds.CONDEMNED, {"archives": unused}) if unused else None
+
+        event = registry.logs.commit(domain, intent)
+        if event is not None:
+            registry.storage.delete(event.body["archives"])

@@ -1,0 +1,264 @@
+"""All logs of one store: read up to date, and written to one event at a time.
+
+A commit creates event n+1 only if it is absent, after folding 1…n. The one who loses reads the winner's event,
+checks whether what it wants still holds, and tries the next number. An answer that got lost is asked for again with
+the same bytes; see `_settle`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import secrets
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from modelstore.exceptions import (
+    CommitUnknownError,
+    IntegrityError,
+    NewerFormatError,
+    ObjectNotFoundError,
+    OfflineError,
+    StorageError,
+)
+from modelstore.records import encode_json, format_time, now, parse_time
+from modelstore.registry import compaction, keys
+from modelstore.registry.events import VOID, Event, parse_event
+from modelstore.registry.index import Index
+from modelstore.registry.log import LogReplacedError, Position, read_event, read_new
+from modelstore.storage.base import Created, Storage
+
+FORMAT = 1
+"""Of the store as a whole, in its marker."""
+
+MAX_SKEW = timedelta(minutes=10)
+"""How far a writer's clock may be off the storage's before the storage's is taken."""
+
+RETRIES = 6
+"""How often a creation without an answer is sent again, with growing pauses (3 s in all)."""
+
+Intent = Callable[[sqlite3.Connection], "tuple[str, dict[str, Any]] | None"]
+"""Checks what is wanted against the folded tables: the kind and body of the event to append, None when nothing
+needs to be written, or an error of its own."""
+
+_logger = logging.getLogger("modelstore")
+
+
+class Logs:
+    """The logs of the store that lies in `storage`.
+
+    Args:
+        storage: where.
+        index_folder: for the local index; None keeps it in memory.
+    """
+
+    def __init__(self, storage: Storage, index_folder: Path | None) -> None:
+        self.storage = storage
+        self._index_folder = index_folder
+        self._index: Index | None = None
+        self.pause: Callable[[float], None] = time.sleep
+        """Waits between retries, in seconds."""
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def index(self, offline: bool = False) -> Index | None:
+        """The local index; None while there is no store at the address (nothing was ever committed).
+
+        Raises:
+            OfflineError: offline, and this machine has never read this store.
+        """
+        if self._index is None:
+            store_id = (
+                Index.last_known(self._index_folder, self.storage.address) if offline else self._read_marker()
+            )
+            if store_id is None:
+                if offline:
+                    raise OfflineError(f"{self.storage.address} was never read on this machine; load it once online")
+                return None
+            self._index = Index(self._index_folder, self.storage.address, store_id)
+        return self._index
+
+    def refresh(self, domain: str | None, offline: bool = False) -> Index | None:
+        """Fold what is new in one log; see `read_new` for what it costs. None while there is no store."""
+        for attempt in range(8):
+            index = self.index(offline)
+            if index is None or offline:
+                return index
+            try:
+                known = index.position(domain)
+                new = read_new(self.storage, domain, known)
+                if not new.events and new.etag in ("", known.etag):
+                    return index
+                reached = index.extend(domain, known, new.events, new.etag or known.etag)
+                if reached.number >= known.number + len(new.events):
+                    return index
+            except LogReplacedError:
+                self._replaced(index, domain)
+            except sqlite3.DatabaseError as error:
+                # Whatever is wrong with the index, the logs themselves are all that is needed to build it anew.
+                _logger.debug("the local index is built anew: %s", error)
+                index.reset() if attempt < 2 else self._without_index_file()
+        raise IntegrityError(self.storage.address, "log", "it keeps changing under the reader; try again")
+
+    def _replaced(self, index: Index, domain: str | None) -> None:
+        """Another log lies at the address: of a store made anew (another id), or of one put back from a copy."""
+        index.forget(domain)
+        index.close()
+        self._index = None
+
+    def _without_index_file(self) -> None:
+        self._index_folder = None
+        self._index = None
+
+    def event(self, index: Index, domain: str | None, number: int) -> Event:
+        """A folded event."""
+        raw = index.event(domain, number)
+        data = json.loads(raw)
+        return parse_event(raw, domain, number, data["previous"])
+
+    def _read_marker(self) -> str | None:
+        try:
+            raw = self.storage.read(keys.MARKER, 0, 64 * 1024)
+        except ObjectNotFoundError:
+            return None
+        try:
+            marker = json.loads(raw)
+            version, store_id = marker["format"], marker["store"]
+            readable = isinstance(version, int) and isinstance(store_id, str) and store_id.isalnum()
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{self.storage.address}{keys.MARKER}", "marker", repr(error)) from error
+        if not readable:
+            raise IntegrityError(f"{self.storage.address}{keys.MARKER}", "marker", "it has no format and store id")
+        if version > FORMAT:
+            raise NewerFormatError(self.storage.address, "marker", f"format {version}")
+        return str(store_id)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def ensure_store(self) -> Index:
+        """The local index of the store, which is made if there is none yet.
+
+        Raises:
+            StorageError: the marker could not be written.
+        """
+        for attempt in range(RETRIES):
+            index = self.index()
+            if index is not None:
+                return index
+            marker = {"format": FORMAT, "store": secrets.token_hex(16), "created": format_time(now())}
+            if self.storage.create(keys.MARKER, encode_json(marker) + b"\n") is Created.UNKNOWN:
+                self.pause(0.05 * 2**attempt)
+        raise StorageError(f"{self.storage.address} does not answer: no store could be made there", keys.MARKER)
+
+    def commit(self, domain: str | None, intent: Intent) -> Event | None:
+        """Append what `intent` asks for to a log.
+
+        Returns:
+            The event, durable and visible to every later reader; None if the intent asked for nothing.
+
+        Raises:
+            Whatever the intent raises; it is asked again each time that another writer was faster.
+            CommitUnknownError: it may or may not have been committed.
+            StorageError: it was certainly not committed.
+        """
+        self.ensure_store()
+        mark = secrets.token_hex(16)
+        while True:
+            index = self.refresh(domain)
+            assert index is not None
+            known = index.position(domain)
+            with index.read() as db:
+                wanted = intent(db)
+            if wanted is None:
+                return None
+            event = self._event(domain, known, mark, *wanted)
+            raw = event.encode()
+            if self._append(event, raw):
+                index.extend(domain, known, [raw], "")
+                if event.number % keys.SEGMENT == 0:
+                    compaction.compact(self.storage, index, domain, event.number)
+                return event
+
+    def _event(self, domain: str | None, known: Position, mark: str, kind: str, body: dict[str, Any]) -> Event:
+        return Event(
+            domain=domain,
+            number=known.number + 1,
+            kind=kind,
+            time=self._time(known),
+            user=user(),
+            mark=mark,
+            previous=known.digest,
+            body=body,
+        )
+
+    def _time(self, known: Position) -> str:
+        mine, theirs = now(), self.storage.clock()
+        if abs(mine - theirs) > MAX_SKEW:
+            warnings.warn(
+                f"the clock of this machine is {abs(mine - theirs)} off that of {self.storage.address}, whose time is "
+                "recorded instead",
+                stacklevel=2,
+            )
+            mine = theirs
+        # Never earlier than the event before, so that "as it was at" is well defined.
+        return format_time(max(mine, parse_time(known.time)) if known.time else mine)
+
+    def _append(self, event: Event, raw: bytes) -> bool:
+        """True when the event is in the log, False when another one has taken its number."""
+        key = keys.event_key(event.domain, event.number)
+        outcome = self.storage.create(key, raw)
+        if outcome is Created.MADE:
+            return True
+        if outcome is Created.REFUSED:
+            # Even a refusal may be one's own event: an SDK that retries by itself hears of its first try.
+            return self._is_ours(event)
+        return self._settle(event, key, raw)
+
+    def _settle(self, event: Event, key: str, raw: bytes) -> bool:
+        """Find out what became of a creation without an answer.
+
+        The same bytes are sent to the same number until the storage has said made or refused. To give up, a void
+        event takes the number first: only then can the lost one never appear.
+        """
+        outcome = self._insist(key, raw)
+        if outcome is Created.UNKNOWN:
+            void = Event(
+                event.domain, event.number, VOID, event.time, event.user, secrets.token_hex(16), event.previous
+            )
+            outcome = self._insist(key, void.encode())
+            if outcome is Created.MADE:
+                raise StorageError(f"{self.storage.address} stopped answering; nothing was committed", key)
+        if outcome is Created.MADE:
+            return True
+        if outcome is Created.REFUSED:
+            try:
+                return self._is_ours(event)
+            except StorageError as error:
+                raise CommitUnknownError(event.domain or "the store", event.number, str(error)) from error
+        raise CommitUnknownError(event.domain or "the store", event.number, "no answer to any of several tries")
+
+    def _insist(self, key: str, raw: bytes) -> Created:
+        for attempt in range(RETRIES):
+            self.pause(0.05 * 2**attempt)
+            outcome = self.storage.create(key, raw)
+            if outcome is not Created.UNKNOWN:
+                return outcome
+        return Created.UNKNOWN
+
+    def _is_ours(self, event: Event) -> bool:
+        winner = read_event(self.storage, event.domain, event.number)
+        return parse_event(winner, event.domain, event.number, event.previous).mark == event.mark
+
+
+def user() -> str:
+    """The name under which this process acts; empty if the system has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""

@@ -1,0 +1,331 @@
+"""Domains, models and their states: what the logs say, and the changes that they take."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelstore.exceptions import (
+    DomainNotFoundException,
+    IntegrityError,
+    InvalidNameError,
+    ModelDeletedException,
+    ModelExistsException,
+    ModelNotFoundException,
+    StateNotFoundError,
+    StorageError,
+)
+from modelstore.records import ModelRecord
+from modelstore.registry import events as kinds
+from modelstore.registry import fold, keys
+from modelstore.registry.events import Event
+from modelstore.registry.index import Index
+from modelstore.registry.logs import Logs
+from modelstore.storage.base import Storage
+
+RESERVED_STATES = frozenset({"modelstore-deleted"})
+"""Names that the ancestor uses for itself in its stores."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the log has it."""
+
+    domain: str
+    number: int
+    """Of its upload event: what tells it from others that bore the same id."""
+    record: ModelRecord
+    archive: dict[str, Any]
+    """Where its archive lies (`key`), how large it is, and its digests."""
+
+    @property
+    def model_id(self) -> str:
+        """The id under which it was uploaded."""
+        return str(self.record["model"]["model_id"])
+
+
+class Registry:
+    """The registry of the store in `storage`.
+
+    Args:
+        storage: where the store lies.
+        index_folder: for the local index; None keeps it in memory.
+
+    Every question reads what is new in the logs first, unless `offline` is given: then it is answered from the local
+    index alone. Domains and ids are taken in any Unicode form.
+    """
+
+    def __init__(self, storage: Storage, index_folder: Path | None) -> None:
+        self.storage = storage
+        self.logs = Logs(storage, index_folder)
+
+    # -- domains ------------------------------------------------------------------------------------------------
+
+    def domains(self, offline: bool = False) -> list[str]:
+        """The names of all domains, sorted. Costs one listing for 1,000 domains."""
+        if offline:
+            index = self.logs.index(offline=True)
+            assert index is not None
+            with index.read() as db:
+                rows = db.execute("SELECT domain FROM logs WHERE domain <> ? AND number > 0", (fold.STORE,))
+                return sorted(row[0] for row in rows)
+        return sorted(keys.decode_name(part) for part in self.storage.list_children(keys.DOMAINS))
+
+    def _domain(self, domain: str, offline: bool = False) -> tuple[str, Index]:
+        """The domain's normal name, and the index with its log folded up to now."""
+        name = keys.clean_name("domain", domain)
+        index = self.logs.refresh(name, offline)
+        if index is None or index.position(name).number == 0:
+            raise DomainNotFoundException(name, self.domains(offline) if index is not None else ())
+        return name, index
+
+    # -- models -------------------------------------------------------------------------------------------------
+
+    def models(self, domain: str, state_name: str | None = None, offline: bool = False) -> list[str]:
+        """The ids of a domain's models, newest first; with a state, of those that hold it.
+
+        Raises:
+            DomainNotFoundException: there is no such domain.
+            StateNotFoundError: there is no such state.
+        """
+        state = None if state_name is None else self._state(state_name, offline)
+        name, index = self._domain(domain, offline)
+        query = "SELECT model_id FROM models WHERE domain = ? AND deleted = 0"
+        arguments: list[Any] = [name]
+        if state is not None:
+            query += " AND number IN (SELECT model FROM holds WHERE domain = ? AND state = ?)"
+            arguments += [name, state]
+        with index.read() as db:
+            return [row[0] for row in db.execute(query + " ORDER BY number DESC", arguments)]
+
+    def find(
+        self, domain: str, model_id: str | None = None, state_name: str | None = None, offline: bool = False
+    ) -> Model:
+        """One model: by id, or the one that was set to a state last, or the latest upload.
+
+        Raises:
+            DomainNotFoundException: there is no such domain.
+            ModelNotFoundException: there is no such model.
+            ModelDeletedException: the last model of this id was deleted.
+            StateNotFoundError: there is no such state.
+        """
+        state = None if state_name is None else self._state(state_name, offline)
+        name, index = self._domain(domain, offline)
+        with index.read() as db:
+            if model_id is not None:
+                number = _require_live(db, name, model_id)
+            elif state is not None:
+                number = _last(db, "SELECT model FROM holds WHERE domain = ? AND state = ? ORDER BY since", name, state)
+            else:
+                number = _last(db, "SELECT number FROM models WHERE domain = ? AND deleted = 0 ORDER BY number", name)
+        if number is None:
+            what = f"no model in state {state_name!r}" if state_name is not None else "no model any more"
+            raise ModelNotFoundException(name, None, f"domain {name!r} holds {what}")
+        if model_id is not None and state is not None and state not in self._held(index, name, number):
+            raise ModelNotFoundException(name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}")
+        return self.model(self.logs.event(index, name, number))
+
+    def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
+        """Whether the domain holds a model of this id, deleted ones not counted."""
+        try:
+            name, index = self._domain(domain, offline)
+        except DomainNotFoundException:
+            return False
+        with index.read() as db:
+            return fold.live_number(db, name, keys.clean_name("model id", model_id)) is not None
+
+    def check_free(self, domain: str, model_id: str) -> None:
+        """Fail early, before the work of an upload; the commit checks again.
+
+        Raises:
+            ModelExistsException: the id is taken.
+        """
+        if self.exists(domain, model_id):
+            raise ModelExistsException(domain, model_id)
+
+    def add(self, domain: str, model_id: str, record: dict[str, Any], archive: dict[str, Any]) -> Model:
+        """Commit an upload whose archive is durable.
+
+        Raises:
+            ModelExistsException: another upload took the id.
+            StorageError: gc has condemned the archive in the meantime, or the storage failed.
+            CommitUnknownError: it may or may not have been committed.
+        """
+
+        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
+            if fold.live_number(db, domain, model_id) is not None:
+                raise ModelExistsException(domain, model_id)
+            if fold.is_condemned(db, domain, archive["key"]):
+                raise StorageError("the upload took so long that gc has removed its archive; upload again", archive["key"])
+            return kinds.UPLOADED, {"model_id": model_id, "record": record, "archive": archive}
+
+        event = self.logs.commit(domain, intent)
+        assert event is not None
+        # Read back from the stored form, so that upload returns exactly what every later reader sees.
+        return self.model(
+            Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]})
+        )
+
+    def delete(self, domain: str, model_id: str, purge: bool = False) -> str | None:
+        """Commit a tombstone; returns the key of the archive if its bytes are to go now.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
+        """
+        name, index = self._domain(domain)
+
+        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
+            number = _require_live(db, name, model_id)
+            return kinds.DELETED, {"model": number, "purge": purge}
+
+        event = self.logs.commit(name, intent)
+        if not purge or event is None:
+            return None
+        with index.read() as db:
+            row = db.execute(
+                "SELECT archive FROM models WHERE domain = ? AND number = ?", (name, event.body["model"])
+            ).fetchone()
+        return str(row[0])
+
+    def model(self, event: Event) -> Model:
+        """The model of an upload event, with its record as `get_model_info` gives it."""
+        try:
+            record, archive = event.body["record"], event.body["archive"]
+            assembled = {
+                "model": {**record["model"]},
+                "storage": {**self.storage.location(archive["key"]), "archive": archive},
+                "code": {**record["code"], "created": event.time},
+                **{key: value for key, value in record.items() if key not in ("model", "storage", "code")},
+            }
+        except (KeyError, TypeError) as error:
+            subject = f"event {event.number} of {event.domain!r}"
+            raise IntegrityError(subject, "record", f"it cannot be read: {error!r}") from error
+        return Model(event.domain or "", event.number, ModelRecord.from_dict(assembled), archive)
+
+    # -- states -------------------------------------------------------------------------------------------------
+
+    def states(self) -> list[str]:
+        """The names of the states that exist, in the order in which they were created."""
+        index = self.logs.refresh(None)
+        if index is None:
+            return []
+        with index.read() as db:
+            return [row[0] for row in db.execute("SELECT name FROM states WHERE deleted = 0 ORDER BY number")]
+
+    def create_state(self, state_name: str) -> None:
+        """Define a state; nothing happens if it exists.
+
+        Raises:
+            InvalidNameError: empty, too long or reserved.
+        """
+        name = keys.clean_name("model state", state_name)
+        if name in RESERVED_STATES:
+            raise InvalidNameError("model state", name, "modelstore uses this name itself")
+
+        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]] | None:
+            return None if fold.state_number(db, name) is not None else (kinds.STATE_CREATED, {"name": name})
+
+        self.logs.commit(None, intent)
+
+    def delete_state(self, state_name: str) -> None:
+        """Delete a state: no model holds it any more, and one made again under this name is empty.
+
+        Raises:
+            StateNotFoundError: there is no such state.
+        """
+        self._state(state_name)
+        name = keys.clean_name("model state", state_name)
+
+        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
+            number = fold.state_number(db, name)
+            if number is None:
+                raise StateNotFoundError(name)
+            return kinds.STATE_DELETED, {"state": number}
+
+        self.logs.commit(None, intent)
+
+    def set_state(self, domain: str, model_id: str, state_name: str) -> None:
+        """Put a model into a state; nothing happens if it is the one that was put there last.
+
+        Raises:
+            StateNotFoundError: there is no such state.
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
+        """
+        state = self._state(state_name)
+        name, _ = self._domain(domain)
+
+        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]] | None:
+            number = _require_live(db, name, model_id)
+            last = _last(db, "SELECT model FROM holds WHERE domain = ? AND state = ? ORDER BY since", name, state)
+            return None if last == number else (kinds.STATE_SET, {"model": number, "state": state})
+
+        self.logs.commit(name, intent)
+
+    def remove_state(self, domain: str, model_id: str, state_name: str) -> None:
+        """Take a model out of a state; nothing happens if it is not in it.
+
+        Raises:
+            StateNotFoundError: there is no such state.
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
+        """
+        state = self._state(state_name)
+        name, _ = self._domain(domain)
+
+        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]] | None:
+            number = _require_live(db, name, model_id)
+            held = db.execute(
+                "SELECT 1 FROM holds WHERE domain = ? AND model = ? AND state = ?", (name, number, state)
+            ).fetchone()
+            return None if held is None else (kinds.STATE_REMOVED, {"model": number, "state": state})
+
+        self.logs.commit(name, intent)
+
+    def states_of(self, domain: str, model_id: str) -> list[str]:
+        """The states that a model is in, in the order in which they were created.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
+        """
+        self.logs.refresh(None)
+        name, index = self._domain(domain)
+        with index.read() as db:
+            number = _require_live(db, name, model_id)
+            held = self._held(index, name, number)
+            rows = db.execute("SELECT number, name FROM states WHERE deleted = 0 ORDER BY number").fetchall()
+        return [state_name for state, state_name in rows if state in held]
+
+    def _held(self, index: Index, domain: str, model: int) -> set[int]:
+        with index.read() as db:
+            return {
+                row[0] for row in db.execute("SELECT state FROM holds WHERE domain = ? AND model = ?", (domain, model))
+            }
+
+    def _state(self, state_name: str, offline: bool = False) -> int:
+        name = keys.clean_name("model state", state_name)
+        index = self.logs.refresh(None, offline)
+        if index is not None:
+            with index.read() as db:
+                number = fold.state_number(db, name)
+            if number is not None:
+                return number
+        raise StateNotFoundError(name, self.states() if not offline else ())
+
+
+def _require_live(db: sqlite3.Connection, domain: str, model_id: str) -> int:
+    model_id = keys.clean_name("model id", model_id)
+    number = fold.live_number(db, domain, model_id)
+    if number is not None:
+        return number
+    gone = db.execute("SELECT 1 FROM models WHERE domain = ? AND model_id = ?", (domain, model_id)).fetchone()
+    if gone:
+        raise ModelDeletedException(domain, model_id)
+    raise ModelNotFoundException(domain, model_id)
+
+
+def _last(db: sqlite3.Connection, query: str, *arguments: Any) -> int | None:
+    row = db.execute(query + " DESC LIMIT 1", arguments).fetchone()
+    return None if row is None else int(row[0])
+

@@ -1,0 +1,1 @@
+"""Import paths of `operatorai/modelstore`, kept so that its users can switch; nothing else lives here."""
