@@ -169,5 +169,5 @@ def _code(bundle: Bundle) -> dict[str, Any]:
         "runtime": environment.runtime(),
         "user": environment.user(),
         "dependencies": environment.versions(sorted(set(recorded))),
-        "git": environment.git_info(Path.cwd()),
+        "git": environment.git_info(),
     }

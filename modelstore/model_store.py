@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelstore import opening
-from modelstore.confirm import confirm
+from modelstore.catalogue import Catalogue
 from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError
 from modelstore.records import ModelRecord
 from modelstore.registry.keys import archive_key, clean_name
@@ -19,11 +19,10 @@ from modelstore.registry.registry import Model, Registry
 
 if TYPE_CHECKING:
     from modelstore.archive import ArchiveFile
-    from modelstore.registry.gc import GcReport
     from modelstore.storage.base import Storage
 
 
-class ModelStore:
+class ModelStore(Catalogue):
     """A store of trained models in a folder or bucket. Make one with `ModelStore.from_file_system(…)`.
 
     All methods may be called from several threads and processes at once. Every question is answered from what is
@@ -239,7 +238,7 @@ class ModelStore:
             The absolute path of the folder.
 
         Raises:
-            As `load`, and InvalidArgumentError where no file matches.
+            InvalidArgumentError: no file matches. Otherwise as `load`.
         """
         from modelstore import unpacking
 
@@ -262,117 +261,6 @@ class ModelStore:
         from modelstore.unpacking import archive_errors
 
         return archive_errors(model, lambda: self._registry.find(model.domain, model.model_id))
-
-    # -- what is there ------------------------------------------------------------------------------------------
-
-    def list_domains(self) -> list[str]:
-        """The names of all domains, sorted."""
-        return self._registry.domains()
-
-    def get_domain(self, domain: str) -> ModelRecord:
-        """The record of a domain's latest model.
-
-        Raises:
-            DomainNotFoundException: there is no such domain.
-            ModelNotFoundException: all its models have been deleted.
-        """
-        return self._registry.find(domain).record
-
-    def list_models(self, domain: str, state_name: str | None = None) -> list[str]:
-        """The ids of a domain's models, newest first; with a state, of those that are in it.
-
-        Raises:
-            DomainNotFoundException, StateNotFoundError: no such thing.
-        """
-        return self._registry.models(domain, state_name)
-
-    def list_versions(self, domain: str, state_name: str | None = None) -> list[str]:
-        """The old name of `list_models`."""
-        warnings.warn("list_versions() is deprecated; use list_models()", DeprecationWarning, stacklevel=2)
-        return self.list_models(domain, state_name)
-
-    def get_model_info(self, domain: str, model_id: str) -> ModelRecord:
-        """The record of a model: what `upload` returned.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
-        """
-        return self._registry.find(domain, str(model_id)).record
-
-    def model_exists(self, domain: str, model_id: str) -> bool:
-        """Whether the domain holds a model of this id; False for a deleted one."""
-        return self._registry.exists(domain, str(model_id))
-
-    # -- states -------------------------------------------------------------------------------------------------
-
-    def list_model_states(self) -> list[str]:
-        """The names of the model states, in the order in which they were created."""
-        return self._registry.states()
-
-    def create_model_state(self, state_name: str) -> None:
-        """Define a state that models can be put into, such as "production"; nothing happens if it exists."""
-        self._registry.create_state(state_name)
-
-    def delete_model_state(self, state_name: str, skip_prompt: bool = False) -> None:
-        """Delete a state and take all models out of it. Asks first, unless `skip_prompt`.
-
-        Raises:
-            StateNotFoundError: there is no such state.
-            ConfirmationRequiredError: there is nobody to ask.
-        """
-        if skip_prompt or confirm(f"Delete model state {state_name!r} and remove it from all models"):
-            self._registry.delete_state(state_name)
-
-    def set_model_state(self, domain: str, model_id: str, state_name: str) -> None:
-        """Put a model into a state. `load(domain, state=…)` takes the one that was put there last.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException, StateNotFoundError: no such thing.
-        """
-        self._registry.set_state(domain, str(model_id), state_name)
-
-    def remove_model_state(self, domain: str, model_id: str, state_name: str) -> None:
-        """Take a model out of a state; nothing happens if it is not in it.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException, StateNotFoundError: no such thing.
-        """
-        self._registry.remove_state(domain, str(model_id), state_name)
-
-    def get_model_states(self, domain: str, model_id: str) -> list[str]:
-        """The states that a model is in.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
-        """
-        return self._registry.states_of(domain, str(model_id))
-
-    # -- deletion -----------------------------------------------------------------------------------------------
-
-    def delete_model(self, domain: str, model_id: str, skip_prompt: bool = False, *, purge: bool = False) -> None:
-        """Delete a model: it is gone from every listing and its id is free. Asks first, unless `skip_prompt`.
-
-        Its bytes go seven days later, with `gc()`; with `purge`, now.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
-            ConfirmationRequiredError: there is nobody to ask.
-        """
-        self._registry.find(domain, str(model_id))
-        if skip_prompt or confirm(f"Delete model {model_id!r} from domain {domain!r}"):
-            archive = self._registry.delete(domain, str(model_id), purge)
-            if archive is not None:
-                self.storage.delete([archive])
-
-    def gc(self, dry_run: bool = False) -> GcReport:
-        """Free the bytes of models deleted over seven days ago, and those that uploads which never ended left.
-
-        Args:
-            dry_run: only report what could be freed.
-        """
-        from modelstore.registry.gc import collect
-
-        return collect(self._registry, dry_run)
 
     def __repr__(self) -> str:
         return f"ModelStore({self.storage.address})"

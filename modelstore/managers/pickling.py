@@ -14,11 +14,18 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from modelstore.exceptions import PickleNotAllowedError, RuntimeMismatchError
 
 PROTOCOL = 5  # since Python 3.8; buffers of numpy arrays are written without a copy
+
+
+class Sink(Protocol):
+    """What a pickle is written to: a binary file, or anything else that takes its pieces."""
+
+    def write(self, data: Any, /) -> Any:
+        """Take bytes, or a buffer that must not change until it has been used."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Pickled:
     """Whether it holds byte code."""
 
 
-def dump(obj: Any, file: BinaryIO, persistent_id: Callable[[Any], Any] | None = None) -> Pickled:
+def dump(obj: Any, file: Sink, persistent_id: Callable[[Any], Any] | None = None) -> Pickled:
     """Pickle to a file.
 
     Args:
@@ -62,7 +69,8 @@ def dump(obj: Any, file: BinaryIO, persistent_id: Callable[[Any], Any] | None = 
     """
     pickler = _pickler_class(persistent_id is not None)(file, persistent_id)
     pickler.dump(obj)
-    return pickler.pickled
+    pickled: Pickled = pickler.pickled
+    return pickled
 
 
 def dumps(obj: Any, persistent_id: Callable[[Any], Any] | None = None) -> tuple[bytes, Pickled]:
@@ -133,7 +141,7 @@ def _pickler_class(persistent: bool) -> Any:
     by_value_modules = cloudpickle.list_registry_pickle_by_value
 
     class CollectingPickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def __init__(self, file: BinaryIO, resolve: Callable[[Any], Any] | None) -> None:
+        def __init__(self, file: Sink, resolve: Callable[[Any], Any] | None) -> None:
             self.pickled = Pickled()
             self.resolve = resolve
             super().__init__(file, protocol=PROTOCOL)
@@ -142,7 +150,9 @@ def _pickler_class(persistent: bool) -> Any:
             # Called for every class and function, and for instances before their __reduce__.
             if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
                 module = getattr(obj, "__module__", None)
-                if module in by_value_modules() or not isinstance(obj, types.BuiltinFunctionType) and not is_importable(obj):
+                if module in by_value_modules() or (
+                    not isinstance(obj, types.BuiltinFunctionType) and not is_importable(obj)
+                ):
                     self.pickled.by_value = True
                 elif module is not None:
                     self.pickled.modules.add(module)

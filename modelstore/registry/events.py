@@ -93,7 +93,7 @@ def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> E
             body=data["body"],
         )
         parse_time(event.time)
-        well_formed = isinstance(event.body, dict) and isinstance(event.kind, str) and isinstance(event.mark, str)
+        well_formed = isinstance(data["body"], dict) and all(isinstance(data[key], str) for key in ("kind", "mark"))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(subject, "event", f"it cannot be read: {error!r}") from error
     if not well_formed:

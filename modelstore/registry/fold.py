@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
-from modelstore.exceptions import IntegrityError
+from modelstore.exceptions import IntegrityError, ModelDeletedException, ModelNotFoundException
 from modelstore.registry import events as kinds
 from modelstore.registry.events import Event
+from modelstore.registry.keys import clean_name
 
 STORE = ""
 """Stands for the store's own log where a domain's name stands otherwise; no domain has an empty name."""
@@ -79,6 +81,34 @@ def is_condemned(db: sqlite3.Connection, domain: str, archive: str) -> bool:
     """Whether gc has announced that it deletes this archive."""
     found = db.execute("SELECT 1 FROM condemned WHERE domain = ? AND archive = ?", (domain, archive)).fetchone()
     return found is not None
+
+
+def require_live(db: sqlite3.Connection, domain: str, model_id: str) -> int:
+    """The upload event of the model that bears this id now.
+
+    Raises:
+        ModelDeletedException: the last one that bore it was deleted.
+        ModelNotFoundException: none ever did.
+    """
+    model_id = clean_name("model id", model_id)
+    number = live_number(db, domain, model_id)
+    if number is not None:
+        return number
+    gone = db.execute("SELECT 1 FROM models WHERE domain = ? AND model_id = ?", (domain, model_id)).fetchone()
+    raise (ModelDeletedException if gone else ModelNotFoundException)(domain, model_id)
+
+
+LATEST = "SELECT number FROM models WHERE domain = ? AND deleted = 0 ORDER BY number DESC LIMIT 1"
+"""Selects the latest upload of a domain."""
+
+LAST_HOLDER = "SELECT model FROM holds WHERE domain = ? AND state = ? ORDER BY since DESC LIMIT 1"
+"""Selects the model of a domain that was put into a state last."""
+
+
+def first_value(db: sqlite3.Connection, query: str, *arguments: Any) -> int | None:
+    """The one number that a query selects; None if it selects nothing."""
+    row = db.execute(query, arguments).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _uploaded(db: sqlite3.Connection, domain: str, event: Event) -> None:

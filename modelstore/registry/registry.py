@@ -11,11 +11,8 @@ from typing import Any
 from modelstore.exceptions import (
     DomainNotFoundException,
     IntegrityError,
-    InvalidNameError,
-    ModelDeletedException,
     ModelExistsException,
     ModelNotFoundException,
-    StateNotFoundError,
     StorageError,
 )
 from modelstore.records import ModelRecord
@@ -24,11 +21,8 @@ from modelstore.registry import fold, keys
 from modelstore.registry.events import Event
 from modelstore.registry.index import Index
 from modelstore.registry.logs import Logs
+from modelstore.registry.states import States
 from modelstore.storage.base import Storage
-
-RESERVED_STATES = frozenset({"modelstore-deleted"})
-"""Names that the ancestor uses for itself in its stores."""
-
 
 @dataclass(frozen=True)
 class Model:
@@ -61,6 +55,7 @@ class Registry:
     def __init__(self, storage: Storage, index_folder: Path | None) -> None:
         self.storage = storage
         self.logs = Logs(storage, index_folder)
+        self.states = States(self.logs, self.open_domain)
 
     # -- domains ------------------------------------------------------------------------------------------------
 
@@ -74,8 +69,12 @@ class Registry:
                 return sorted(row[0] for row in rows)
         return sorted(keys.decode_name(part) for part in self.storage.list_children(keys.DOMAINS))
 
-    def _domain(self, domain: str, offline: bool = False) -> tuple[str, Index]:
-        """The domain's normal name, and the index with its log folded up to now."""
+    def open_domain(self, domain: str, offline: bool = False) -> tuple[str, Index]:
+        """The domain's normal name, and the index with its log folded up to now.
+
+        Raises:
+            DomainNotFoundException: there is no such domain.
+        """
         name = keys.clean_name("domain", domain)
         index = self.logs.refresh(name, offline)
         if index is None or index.position(name).number == 0:
@@ -91,8 +90,8 @@ class Registry:
             DomainNotFoundException: there is no such domain.
             StateNotFoundError: there is no such state.
         """
-        state = None if state_name is None else self._state(state_name, offline)
-        name, index = self._domain(domain, offline)
+        state = None if state_name is None else self.states.number(state_name, offline)
+        name, index = self.open_domain(domain, offline)
         query = "SELECT model_id FROM models WHERE domain = ? AND deleted = 0"
         arguments: list[Any] = [name]
         if state is not None:
@@ -112,26 +111,27 @@ class Registry:
             ModelDeletedException: the last model of this id was deleted.
             StateNotFoundError: there is no such state.
         """
-        state = None if state_name is None else self._state(state_name, offline)
-        name, index = self._domain(domain, offline)
+        state = None if state_name is None else self.states.number(state_name, offline)
+        name, index = self.open_domain(domain, offline)
+        number: int | None
         with index.read() as db:
             if model_id is not None:
-                number = _require_live(db, name, model_id)
+                number = fold.require_live(db, name, model_id)
             elif state is not None:
-                number = _last(db, "SELECT model FROM holds WHERE domain = ? AND state = ? ORDER BY since", name, state)
+                number = fold.first_value(db, fold.LAST_HOLDER, name, state)
             else:
-                number = _last(db, "SELECT number FROM models WHERE domain = ? AND deleted = 0 ORDER BY number", name)
+                number = fold.first_value(db, fold.LATEST, name)
         if number is None:
             what = f"no model in state {state_name!r}" if state_name is not None else "no model any more"
             raise ModelNotFoundException(name, None, f"domain {name!r} holds {what}")
-        if model_id is not None and state is not None and state not in self._held(index, name, number):
+        if model_id is not None and state is not None and state not in self.states.held(index, name, number):
             raise ModelNotFoundException(name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}")
         return self.model(self.logs.event(index, name, number))
 
     def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
         """Whether the domain holds a model of this id, deleted ones not counted."""
         try:
-            name, index = self._domain(domain, offline)
+            name, index = self.open_domain(domain, offline)
         except DomainNotFoundException:
             return False
         with index.read() as db:
@@ -175,10 +175,10 @@ class Registry:
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
         """
-        name, index = self._domain(domain)
+        name, index = self.open_domain(domain)
 
         def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
-            number = _require_live(db, name, model_id)
+            number = fold.require_live(db, name, model_id)
             return kinds.DELETED, {"model": number, "purge": purge}
 
         event = self.logs.commit(name, intent)
@@ -204,128 +204,3 @@ class Registry:
             subject = f"event {event.number} of {event.domain!r}"
             raise IntegrityError(subject, "record", f"it cannot be read: {error!r}") from error
         return Model(event.domain or "", event.number, ModelRecord.from_dict(assembled), archive)
-
-    # -- states -------------------------------------------------------------------------------------------------
-
-    def states(self) -> list[str]:
-        """The names of the states that exist, in the order in which they were created."""
-        index = self.logs.refresh(None)
-        if index is None:
-            return []
-        with index.read() as db:
-            return [row[0] for row in db.execute("SELECT name FROM states WHERE deleted = 0 ORDER BY number")]
-
-    def create_state(self, state_name: str) -> None:
-        """Define a state; nothing happens if it exists.
-
-        Raises:
-            InvalidNameError: empty, too long or reserved.
-        """
-        name = keys.clean_name("model state", state_name)
-        if name in RESERVED_STATES:
-            raise InvalidNameError("model state", name, "modelstore uses this name itself")
-
-        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]] | None:
-            return None if fold.state_number(db, name) is not None else (kinds.STATE_CREATED, {"name": name})
-
-        self.logs.commit(None, intent)
-
-    def delete_state(self, state_name: str) -> None:
-        """Delete a state: no model holds it any more, and one made again under this name is empty.
-
-        Raises:
-            StateNotFoundError: there is no such state.
-        """
-        self._state(state_name)
-        name = keys.clean_name("model state", state_name)
-
-        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
-            number = fold.state_number(db, name)
-            if number is None:
-                raise StateNotFoundError(name)
-            return kinds.STATE_DELETED, {"state": number}
-
-        self.logs.commit(None, intent)
-
-    def set_state(self, domain: str, model_id: str, state_name: str) -> None:
-        """Put a model into a state; nothing happens if it is the one that was put there last.
-
-        Raises:
-            StateNotFoundError: there is no such state.
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
-        """
-        state = self._state(state_name)
-        name, _ = self._domain(domain)
-
-        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]] | None:
-            number = _require_live(db, name, model_id)
-            last = _last(db, "SELECT model FROM holds WHERE domain = ? AND state = ? ORDER BY since", name, state)
-            return None if last == number else (kinds.STATE_SET, {"model": number, "state": state})
-
-        self.logs.commit(name, intent)
-
-    def remove_state(self, domain: str, model_id: str, state_name: str) -> None:
-        """Take a model out of a state; nothing happens if it is not in it.
-
-        Raises:
-            StateNotFoundError: there is no such state.
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
-        """
-        state = self._state(state_name)
-        name, _ = self._domain(domain)
-
-        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]] | None:
-            number = _require_live(db, name, model_id)
-            held = db.execute(
-                "SELECT 1 FROM holds WHERE domain = ? AND model = ? AND state = ?", (name, number, state)
-            ).fetchone()
-            return None if held is None else (kinds.STATE_REMOVED, {"model": number, "state": state})
-
-        self.logs.commit(name, intent)
-
-    def states_of(self, domain: str, model_id: str) -> list[str]:
-        """The states that a model is in, in the order in which they were created.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
-        """
-        self.logs.refresh(None)
-        name, index = self._domain(domain)
-        with index.read() as db:
-            number = _require_live(db, name, model_id)
-            held = self._held(index, name, number)
-            rows = db.execute("SELECT number, name FROM states WHERE deleted = 0 ORDER BY number").fetchall()
-        return [state_name for state, state_name in rows if state in held]
-
-    def _held(self, index: Index, domain: str, model: int) -> set[int]:
-        with index.read() as db:
-            return {
-                row[0] for row in db.execute("SELECT state FROM holds WHERE domain = ? AND model = ?", (domain, model))
-            }
-
-    def _state(self, state_name: str, offline: bool = False) -> int:
-        name = keys.clean_name("model state", state_name)
-        index = self.logs.refresh(None, offline)
-        if index is not None:
-            with index.read() as db:
-                number = fold.state_number(db, name)
-            if number is not None:
-                return number
-        raise StateNotFoundError(name, self.states() if not offline else ())
-
-
-def _require_live(db: sqlite3.Connection, domain: str, model_id: str) -> int:
-    model_id = keys.clean_name("model id", model_id)
-    number = fold.live_number(db, domain, model_id)
-    if number is not None:
-        return number
-    gone = db.execute("SELECT 1 FROM models WHERE domain = ? AND model_id = ?", (domain, model_id)).fetchone()
-    if gone:
-        raise ModelDeletedException(domain, model_id)
-    raise ModelNotFoundException(domain, model_id)
-
-
-def _last(db: sqlite3.Connection, query: str, *arguments: Any) -> int | None:
-    row = db.execute(query + " DESC LIMIT 1", arguments).fetchone()
-    return None if row is None else int(row[0])
-

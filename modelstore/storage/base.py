@@ -106,7 +106,8 @@ class Storage(Protocol):
 
     def sweep(self, prefix: str, older_than: datetime) -> int:
         """Remove what interrupted writes left behind below `prefix` (temporary files, multipart uploads)
-        and was last touched before `older_than`; returns how many there were."""
+        and was last touched before `older_than`; returns how many there were.
+        """
 
     def clock(self) -> datetime:
         """The storage's own time, in UTC, as far as it is known without an extra request."""

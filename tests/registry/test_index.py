@@ -143,9 +143,9 @@ def test_offline_answers_come_from_the_index_alone(tmp_path: Path) -> None:
     """Offline, nothing is asked of the storage; a store never read here is an OfflineError."""
     storage = CountingStorage()
     writer = open_registry(storage, tmp_path)
-    writer.create_state("production")
+    writer.states.create("production")
     add(writer, "d", "a")
-    writer.set_state("d", "a", "production")
+    writer.states.set("d", "a", "production")
     writer.models("d")
     reader = open_registry(storage, tmp_path)
     storage.requests.clear()

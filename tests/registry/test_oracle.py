@@ -106,7 +106,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(writer=WRITERS, state=STATES)
     def create_state(self, writer: int, state: str) -> None:
-        self.writers[writer].create_state(state)
+        self.writers[writer].states.create(state)
         if state not in self.oracle.states:
             self.oracle.states.append(state)
 
@@ -117,7 +117,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.oracle.states.remove(state)
             self.oracle.held = {key: ids for key, ids in self.oracle.held.items() if key[1] != state}
 
-        self.same(lambda: self.writers[writer].delete_state(state), ideal)
+        self.same(lambda: self.writers[writer].states.delete(state), ideal)
 
     @rule(writer=WRITERS, domain=DOMAINS, model_id=IDS, state=STATES)
     def set_state(self, writer: int, domain: str, model_id: str, state: str) -> None:
@@ -129,7 +129,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 ids.remove(model_id)
             ids.append(model_id)
 
-        self.same(lambda: self.writers[writer].set_state(domain, model_id, state), ideal)
+        self.same(lambda: self.writers[writer].states.set(domain, model_id, state), ideal)
 
     @rule(writer=WRITERS, domain=DOMAINS, model_id=IDS, state=STATES)
     def remove_state(self, writer: int, domain: str, model_id: str, state: str) -> None:
@@ -140,7 +140,7 @@ class RegistryMachine(RuleBasedStateMachine):
             if model_id in ids:
                 ids.remove(model_id)
 
-        self.same(lambda: self.writers[writer].remove_state(domain, model_id, state), ideal)
+        self.same(lambda: self.writers[writer].states.remove(domain, model_id, state), ideal)
 
     @invariant()
     def every_reader_sees_what_the_oracle_says(self) -> None:
@@ -149,7 +149,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def compare(self, reader: Registry) -> None:
         oracle = self.oracle
-        assert reader.states() == oracle.states
+        assert reader.states.names() == oracle.states
         assert reader.domains() == sorted(oracle.uploads)
         for domain, ids in oracle.uploads.items():
             assert reader.models(domain) == ids[::-1]
@@ -157,7 +157,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert reader.exists(domain, model_id) == (model_id in ids)
             for model_id in ids:
                 expected = [state for state in oracle.states if model_id in oracle.held.get((domain, state), [])]
-                assert reader.states_of(domain, model_id) == expected
+                assert reader.states.of(domain, model_id) == expected
             for state in oracle.states:
                 held = oracle.held.get((domain, state), [])
                 assert reader.models(domain, state) == [model_id for model_id in ids[::-1] if model_id in held]

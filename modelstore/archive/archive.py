@@ -1,0 +1,156 @@
+"""An archive that has been opened: which files it holds, and reading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from modelstore.archive.chunks import ChunkReader, FileDigests
+from modelstore.archive.info import ArchiveFile, ArchiveInfo
+from modelstore.archive.limits import DEFAULT, Limits
+from modelstore.archive.opening import RangeSource, read_table
+from modelstore.archive.table import Part, Table, TableEntry
+from modelstore.archive.unpack import Target, windows_problem
+from modelstore.archive.workers import default_threads
+from modelstore.exceptions import InvalidArgumentError, UnsafeArchiveError
+
+
+class Archive:
+    """An archive whose table has been read and checked; `open` makes one.
+
+    Attributes:
+        info: sizes and digests of the whole.
+        files: all files, in the order in which they lie in the tar.
+        empty_folders: folders that hold nothing.
+    """
+
+    def __init__(self, source: RangeSource, subject: str, table: Table, info: ArchiveInfo, limits: Limits) -> None:
+        self.info = info
+        self.files = tuple(_public(entry) for entry in table.entries if not entry.folder)
+        self.empty_folders = tuple(entry.name for entry in table.entries if entry.folder)
+        self._subject = subject
+        self._table = table
+        self._limits = limits
+        self._parts = table.parts()
+        self._reader = ChunkReader(source, subject, info.compression, table.chunks, limits)
+
+    @classmethod
+    def open(
+        cls, source: RangeSource, subject: str, info: ArchiveInfo | None = None, *, limits: Limits = DEFAULT
+    ) -> Archive:
+        """Read the table, with one read of the object's end (without `info` and with a long table, two).
+
+        Args:
+            source: the stored object.
+            subject: what error messages call it.
+            info: what its record says; all of it must hold.
+            limits: other sizes of chunks, for tests.
+
+        Raises:
+            NewerFormatError: a later version wrote it.
+            UnsafeArchiveError: names, sizes or places that no archive of ours has.
+            IntegrityError: bytes at its end are not those that were written, or not those of `info`.
+        """
+        table, found = read_table(source, subject, info, limits)
+        return cls(source, subject, table, found, limits)
+
+    def extract(
+        self, target: Path, names: Collection[str] | None = None, *, threads: int | None = None
+    ) -> list[ArchiveFile]:
+        """Unpack all files and empty folders, or the files `names`, into the folder `target`, made if need be.
+
+        Each chunk that is needed is read once, and nothing of it is decoded or written before its digest is
+        checked; each file's digest is checked too. Without `names` every chunk is read, so that one wrong byte
+        anywhere in the archive is found. Memory: two chunks (32 MiB) a thread. After an error nothing that was
+        written is left.
+
+        Args:
+            target: links below it are not followed, and what exists is not replaced.
+            names: names from `files`.
+            threads: how many chunks are worked on at once (default: by cores); more hide a storage's latency.
+
+        Returns:
+            The files that were unpacked, in the order of `files`.
+
+        Raises:
+            IntegrityError: stored bytes are not those that were written.
+            InvalidArgumentError: there is no file of that name, or one exists in the target.
+            UnsafeArchiveError: a name means something else on this system (Windows: `C:x`, `NUL`).
+            StorageError: the target lacks the space or cannot be written.
+        """
+        chosen = self._choose(names)
+        entries = [self._table.entries[index] for index in sorted(chosen)]
+        folders = self.empty_folders if names is None else ()
+        self._check_system([*(entry.name for entry in entries), *folders])
+        digests = FileDigests(self._table, self.info.compression, self._subject)
+        with Target(Path(target)) as unpacked:
+            above = (entry.name.rpartition("/")[0] for entry in entries)
+            unpacked.prepare([*filter(None, above), *folders], sum(entry.size for entry in entries))
+            for entry in entries:
+                if not entry.size or entry.size > self._limits.chunk:
+                    unpacked.create(entry.name, entry.size)
+
+            def take(chunk: int, raw: memoryview) -> None:
+                for part, data in self._chosen_parts(chunk, raw, chosen):
+                    digests.add(chunk, part, data)
+                    name = self._table.entries[part.entry].name
+                    if part.number is None:
+                        unpacked.write(name, data)
+                    else:
+                        unpacked.fill(name, part.number * self._limits.chunk, data)
+
+            wanted = range(len(self._parts)) if names is None else self._chunks_of(chosen)
+            self._reader.read(wanted, take, threads or default_threads())
+            digests.finish(chosen)
+        return [_public(entry) for entry in entries]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file, checked; reads the chunks that it lies in.
+
+        Raises:
+            IntegrityError: stored bytes are not those that were written.
+            InvalidArgumentError: there is no file of that name.
+        """
+        chosen = self._choose([name])
+        digests = FileDigests(self._table, self.info.compression, self._subject)
+        pieces: list[bytes] = []
+
+        def take(chunk: int, raw: memoryview) -> None:
+            for part, data in self._chosen_parts(chunk, raw, chosen):
+                digests.add(chunk, part, data)
+                pieces.append(bytes(data))
+
+        self._reader.read(self._chunks_of(chosen), take, threads=1)  # in order
+        digests.finish(chosen)
+        return b"".join(pieces)
+
+    def _choose(self, names: Collection[str] | None) -> set[int]:
+        """The entries of these files, or of all."""
+        numbers = {entry.name: index for index, entry in enumerate(self._table.entries) if not entry.folder}
+        if names is None:
+            return set(numbers.values())
+        unknown = [name for name in names if name not in numbers]
+        if unknown:
+            raise InvalidArgumentError(
+                "names", f"{self._subject} holds no file {unknown[0]!r}; `files` has those it holds"
+            )
+        return {numbers[name] for name in names}
+
+    def _chunks_of(self, chosen: set[int]) -> list[int]:
+        return [index for index, parts in enumerate(self._parts) if any(part.entry in chosen for part in parts)]
+
+    def _chosen_parts(self, chunk: int, raw: memoryview, chosen: set[int]) -> list[tuple[Part, memoryview]]:
+        parts = (part for part in self._parts[chunk] if part.entry in chosen)
+        return [(part, raw[part.offset : part.offset + part.size]) for part in parts]
+
+    def _check_system(self, names: Sequence[str]) -> None:
+        if os.name != "nt":
+            return
+        for name in names:
+            if problem := windows_problem(name):
+                raise UnsafeArchiveError(self._subject, f"file {name!r}", f"its name has {problem}")
+
+
+def _public(entry: TableEntry) -> ArchiveFile:
+    return ArchiveFile(entry.name, entry.size, entry.start, entry.digest.hex(), entry.in_model)

@@ -1,0 +1,128 @@
+"""The part of `ModelStore` that asks and changes the log, and touches no archive but to delete it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from modelstore.confirm import confirm
+from modelstore.records import ModelRecord
+
+if TYPE_CHECKING:
+    from modelstore.registry.gc import GcReport
+    from modelstore.registry.registry import Registry
+
+
+class Catalogue:
+    """Domains, models and states: what there is, and how it is marked or deleted."""
+
+    _registry: Registry
+
+    def list_domains(self) -> list[str]:
+        """The names of all domains, sorted."""
+        return self._registry.domains()
+
+    def get_domain(self, domain: str) -> ModelRecord:
+        """The record of a domain's latest model.
+
+        Raises:
+            DomainNotFoundException: there is no such domain.
+            ModelNotFoundException: all its models have been deleted.
+        """
+        return self._registry.find(domain).record
+
+    def list_models(self, domain: str, state_name: str | None = None) -> list[str]:
+        """The ids of a domain's models, newest first; with a state, of those that are in it.
+
+        Raises:
+            DomainNotFoundException, StateNotFoundError: no such thing.
+        """
+        return self._registry.models(domain, state_name)
+
+    def list_versions(self, domain: str, state_name: str | None = None) -> list[str]:
+        """The old name of `list_models`."""
+        warnings.warn("list_versions() is deprecated; use list_models()", DeprecationWarning, stacklevel=2)
+        return self.list_models(domain, state_name)
+
+    def get_model_info(self, domain: str, model_id: str) -> ModelRecord:
+        """The record of a model: what `upload` returned.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
+        """
+        return self._registry.find(domain, str(model_id)).record
+
+    def model_exists(self, domain: str, model_id: str) -> bool:
+        """Whether the domain holds a model of this id; False for a deleted one."""
+        return self._registry.exists(domain, str(model_id))
+
+    # -- states -------------------------------------------------------------------------------------------------
+
+    def list_model_states(self) -> list[str]:
+        """The names of the model states, in the order in which they were created."""
+        return self._registry.states.names()
+
+    def create_model_state(self, state_name: str) -> None:
+        """Define a state that models can be put into, such as "production"; nothing happens if it exists."""
+        self._registry.states.create(state_name)
+
+    def delete_model_state(self, state_name: str, skip_prompt: bool = False) -> None:
+        """Delete a state and take all models out of it. Asks first, unless `skip_prompt`.
+
+        Raises:
+            StateNotFoundError: there is no such state.
+            ConfirmationRequiredError: there is nobody to ask.
+        """
+        if skip_prompt or confirm(f"Delete model state {state_name!r} and remove it from all models"):
+            self._registry.states.delete(state_name)
+
+    def set_model_state(self, domain: str, model_id: str, state_name: str) -> None:
+        """Put a model into a state. `load(domain, state=…)` takes the one that was put there last.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException, StateNotFoundError: no such thing.
+        """
+        self._registry.states.set(domain, str(model_id), state_name)
+
+    def remove_model_state(self, domain: str, model_id: str, state_name: str) -> None:
+        """Take a model out of a state; nothing happens if it is not in it.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException, StateNotFoundError: no such thing.
+        """
+        self._registry.states.remove(domain, str(model_id), state_name)
+
+    def get_model_states(self, domain: str, model_id: str) -> list[str]:
+        """The states that a model is in.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
+        """
+        return self._registry.states.of(domain, str(model_id))
+
+    # -- deletion -----------------------------------------------------------------------------------------------
+
+    def delete_model(self, domain: str, model_id: str, skip_prompt: bool = False, *, purge: bool = False) -> None:
+        """Delete a model: it is gone from every listing and its id is free. Asks first, unless `skip_prompt`.
+
+        Its bytes go seven days later, with `gc()`; with `purge`, now.
+
+        Raises:
+            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
+            ConfirmationRequiredError: there is nobody to ask.
+        """
+        self._registry.find(domain, str(model_id))
+        if skip_prompt or confirm(f"Delete model {model_id!r} from domain {domain!r}"):
+            archive = self._registry.delete(domain, str(model_id), purge)
+            if archive is not None:
+                self._registry.storage.delete([archive])
+
+    def gc(self, dry_run: bool = False) -> GcReport:
+        """Free the bytes of models deleted over seven days ago, and those that uploads which never ended left.
+
+        Args:
+            dry_run: only report what could be freed.
+        """
+        from modelstore.registry.gc import collect
+
+        return collect(self._registry, dry_run)

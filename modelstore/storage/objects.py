@@ -1,0 +1,26 @@
+"""One object of a storage, as something to read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelstore.storage.base import Storage
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """The bytes under one key. May be used from several threads; can be pickled."""
+
+    storage: Storage
+    key: str
+
+    def read(self, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes start…end, as `Storage.read` gives them: a negative start alone reads a suffix."""
+        return self.storage.read(self.key, start, end)
+
+    def read_into(self, start: int, buffer: memoryview) -> int:
+        """Fill `buffer` with the bytes from `start` on; returns how many there were (fewer only at the end)."""
+        return self.storage.read_into(self.key, start, buffer)
+
+    def __str__(self) -> str:
+        return f"{self.storage.address.rstrip('/')}/{self.key}"
