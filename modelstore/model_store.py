@@ -14,11 +14,10 @@ from modelstore import opening
 from modelstore.catalogue import Catalogue
 from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError
 from modelstore.records import ModelRecord
-from modelstore.registry.keys import archive_key, clean_name
-from modelstore.registry.registry import Model, Registry
 
 if TYPE_CHECKING:
     from modelstore.archive import ArchiveFile
+    from modelstore.registry.registry import Model
     from modelstore.storage.base import Storage
 
 
@@ -49,6 +48,8 @@ class ModelStore(Catalogue):
         self._open()
 
     def _open(self) -> None:
+        from modelstore.registry.registry import Registry  # with SQLite; not needed to import modelstore
+
         folder = opening.cache_folder(self._cache_directory)
         self._registry = Registry(self.storage, None if folder is None else folder / "index")
         self._cache = opening.cache(folder)
@@ -129,6 +130,7 @@ class ModelStore(Catalogue):
         from modelstore.folder import ModelFolder
         from modelstore.managers.bundle import Bundle
         from modelstore.managers.detection import all_managers
+        from modelstore.registry.keys import archive_key, clean_name
 
         if extras is not None:
             warnings.warn("extras= is deprecated; use extra_files=", DeprecationWarning, stacklevel=2)

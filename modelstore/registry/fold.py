@@ -35,8 +35,9 @@ CREATE TABLE models (
     deleted_at TEXT NOT NULL DEFAULT '', purged INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (domain, number)
 ) WITHOUT ROWID;
-CREATE INDEX models_by_id ON models (domain, model_id, number);
-CREATE INDEX models_alive ON models (domain, deleted, number, model_id);
+CREATE INDEX models_by_id ON models (domain, model_id);
+CREATE UNIQUE INDEX live_by_id ON models (domain, model_id) WHERE deleted = 0;
+CREATE INDEX live_by_number ON models (domain, number, model_id) WHERE deleted = 0;
 CREATE TABLE states (number INTEGER PRIMARY KEY, name TEXT NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE holds (
     domain TEXT, model INTEGER, state INTEGER,
@@ -66,7 +67,9 @@ def apply(db: sqlite3.Connection, event: Event) -> None:
 def live_number(db: sqlite3.Connection, domain: str, model_id: str) -> int | None:
     """The upload event of the model that bears this id now."""
     row = db.execute(
-        "SELECT number FROM models WHERE domain = ? AND model_id = ? AND deleted = 0", (domain, model_id)
+        # Without statistics, the planner would take the index by number and scan the whole domain.
+        "SELECT number FROM models INDEXED BY live_by_id WHERE domain = ? AND model_id = ? AND deleted = 0",
+        (domain, model_id),
     ).fetchone()
     return None if row is None else int(row[0])
 

@@ -1,0 +1,1 @@
+"""How PyTorch's objects become files: storages, plain values, modules, optimizers. `pytorch.py` puts them together."""

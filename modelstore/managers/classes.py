@@ -1,0 +1,128 @@
+"""Which classes and functions a model is made of: by name where an import finds them, else by value in a pickle.
+
+Safe formats hold weights and configurations, not code. The code is named in the record, and what another process could
+not import (a notebook's classes) is pickled beside the safe files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from modelstore.exceptions import IntegrityError
+from modelstore.folder import ModelFolder
+from modelstore.managers import pickling
+from modelstore.managers.base import Saved
+from modelstore.managers.pickling import PicklePolicy
+
+CLASSES_FILE = "classes.pkl"
+
+GENERATED = "transformers_modules"
+"""A package that exists in the process that made it only, so that its modules are pickled by value."""
+
+
+def name_of(obj: Any) -> str:
+    """`module:qualname` of a class or function; `import_object` is its inverse for importable ones."""
+    return f"{obj.__module__}:{obj.__qualname__}"
+
+
+def import_object(name: str) -> Any:
+    """The class or function called `module:qualname`.
+
+    Raises:
+        IntegrityError: it is no such name, or the module does not hold it.
+        ModuleNotFoundError: the module is not installed.
+    """
+    module, _, path = name.partition(":")
+    if not module or not path or "<locals>" in path:
+        raise IntegrityError("the record", "classes", f"{name!r} names no class that can be imported")
+    found = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)  # type: ignore[assignment]
+    if found is None:
+        raise IntegrityError(
+            "the record", "classes", f"{module} holds no {path}; the package may have been another version at upload"
+        )
+    return found
+
+
+class ClassBook:
+    """Collects the classes and functions of one upload; each gets a reference, which is JSON."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+        self._by_value: list[Any] = []
+
+    def refer(self, obj: Any) -> dict[str, Any]:
+        """The reference by which `ClassShelf.get` finds this class or function again."""
+        reference: dict[str, Any] = {"class": name_of(obj)}
+        if _is_lasting(obj):
+            self.modules.add(obj.__module__)
+        else:
+            if not any(known is obj for known in self._by_value):
+                self._by_value.append(obj)
+            reference["pickled"] = next(at for at, known in enumerate(self._by_value) if known is obj)
+        return reference
+
+    def save(self, folder: ModelFolder) -> Saved:
+        """Pickle what cannot be imported, if there is any; tells which modules all of them come from."""
+        if not self._by_value:
+            return Saved(format="", modules=self.modules)
+        with ExitStack() as stack:
+            if GENERATED in sys.modules:
+                stack.enter_context(_by_value_package(sys.modules[GENERATED]))
+            data, pickled = pickling.dumps(self._by_value)
+        folder.add_bytes(CLASSES_FILE, data)
+        return Saved("cloudpickle", pickled=[CLASSES_FILE], modules=self.modules | pickled.modules, by_value=True)
+
+
+class ClassShelf:
+    """Gives back the classes and functions that a `ClassBook` referred to; unpickles only when one is asked for."""
+
+    def __init__(self, folder: Path, policy: PicklePolicy) -> None:
+        self._folder = folder
+        self._policy = policy
+        self._by_value: list[Any] | None = None
+
+    def get(self, reference: Mapping[str, Any]) -> Any:
+        """The class or function.
+
+        Raises:
+            PickleNotAllowedError: it was pickled by value, and the policy refuses.
+            IntegrityError: there is no such class.
+            ModuleNotFoundError: its package is not installed.
+        """
+        if "pickled" not in reference:
+            return import_object(str(reference["class"]))
+        if self._by_value is None:
+            with open(self._folder / CLASSES_FILE, "rb") as file:
+                self._by_value = pickling.load(file, f"the class {reference['class']} in {CLASSES_FILE}", self._policy)
+        return self._by_value[reference["pickled"]]
+
+
+def _is_lasting(obj: Any) -> bool:
+    return pickling.is_importable(obj) and obj.__module__.partition(".")[0] != GENERATED
+
+
+class _by_value_package:
+    """Within it, cloudpickle takes the modules of a package by value."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __enter__(self) -> None:
+        import cloudpickle
+
+        self._registered = self._module.__name__ in cloudpickle.list_registry_pickle_by_value()
+        if not self._registered:
+            cloudpickle.register_pickle_by_value(self._module)
+
+    def __exit__(self, *exc: object) -> None:
+        import cloudpickle
+
+        if not self._registered:
+            cloudpickle.unregister_pickle_by_value(self._module)

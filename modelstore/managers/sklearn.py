@@ -1,0 +1,148 @@
+"""scikit-learn: estimators, pipelines, searches, and what other packages build on its base class.
+
+The format is skops, which holds data and names instead of code. What skops cannot hold, or would not give back as it
+was, is pickled, and the record says what it was and why.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelstore.exceptions import UnsupportedObjectError
+from modelstore.folder import ModelFolder
+from modelstore.managers import pickling
+from modelstore.managers._skops_survey import Objection, Survey, full_name, survey
+from modelstore.managers._skops_types import SAFE_TYPES
+from modelstore.managers.base import LoadRequest, ObjectManager, Saved, class_name
+from modelstore.managers.pickling import PicklePolicy
+from modelstore.managers.pieces import PieceWriter
+
+SKOPS = "model.skops"
+PICKLE = "model.pkl"
+
+_LONGEST_PARAMETER = 1000  # elements of an array; more belongs into a file, not into the record
+
+
+class SklearnManager(ObjectManager):
+    """Stores whatever has `sklearn.base.BaseEstimator` among its parents, unless its own library has a manager."""
+
+    name = "sklearn"
+    claims = ("sklearn.base:BaseEstimator",)
+    distributions = ("scikit-learn", "skops", "numpy", "scipy", "joblib", "threadpoolctl", "cloudpickle")
+    extra = "sklearn"
+
+    def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
+        """Write `model.skops`, or `model.pkl` where skops cannot."""
+        state = {"version": _version()}
+        try:
+            found = survey(obj)
+            pieces = _dump(obj)
+        except Exception as error:  # skops and the object's own methods raise whatever they like
+            return self._pickle(obj, folder, {**state, "pickle_because": _reason(obj, error)})
+        foreign = _foreign_types(pieces, found)
+        folder.add_buffers(SKOPS, pieces)
+        return Saved(
+            "skops",
+            state={**state, "types": sorted(found.types & SAFE_TYPES), "foreign": foreign},
+            pickled=[SKOPS] if foreign else [],
+            modules=found.modules,
+        )
+
+    def _pickle(self, obj: Any, folder: ModelFolder, state: dict[str, Any]) -> Saved:
+        file = PieceWriter()
+        try:
+            pickled = pickling.dump(obj, file)
+        except Exception as error:
+            raise UnsupportedObjectError(
+                f"this {class_name(obj)} can neither be stored with skops ({state['pickle_because']}) nor pickled "
+                f"({error}): take out of it what holds a file, a lock or a connection",
+                class_name(obj),
+            ) from error
+        folder.add_buffers(PICKLE, file.pieces)
+        return Saved("pickle", state, [PICKLE], pickled.modules, pickled.by_value)
+
+    def load_object(self, folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
+        """Read whichever of the two files there is.
+
+        Raises:
+            PickleNotAllowedError: a pickle, or types that are neither reviewed nor trusted by the caller.
+        """
+        if (folder / SKOPS).exists():
+            return _load(folder / SKOPS, state, request.policy)
+        with open(folder / PICKLE, "rb") as file:
+            return pickling.load(file, f"the scikit-learn model in {PICKLE}", request.policy)
+
+    def object_parameters(self, obj: Any) -> dict[str, Any]:
+        """`get_params(deep=True)`, with text for long arrays and, later, for nested estimators."""
+        return {name: _short(value) for name, value in obj.get_params(deep=True).items()}
+
+
+def _dump(obj: Any) -> list[memoryview]:
+    import skops.io
+
+    file = PieceWriter()
+    skops.io.dump(obj, file)  # stored, not compressed: that is the archive's part
+    return file.pieces
+
+
+def _foreign_types(pieces: list[memoryview], found: Survey) -> list[str]:
+    """The types in a skops file that are trusted neither by skops nor by us."""
+    if found.types <= _certain_types():
+        return []
+    import skops.io
+
+    # Reads all arrays on the way, so it is asked only about models that hold something unusual.
+    return sorted(set(skops.io.get_untrusted_types(data=b"".join(pieces))) - SAFE_TYPES)
+
+
+@functools.cache
+def _certain_types() -> frozenset[str]:
+    """Types of which we know without asking that their files load."""
+    from sklearn.utils import all_estimators
+
+    own = {full_name(cls) for _, cls in all_estimators() if cls.__module__.startswith("sklearn.")}
+    return SAFE_TYPES | own | {"numpy.ndarray", "numpy.float64", "numpy.int64", "numpy.random._mt19937.MT19937"}
+
+
+def _load(path: Path, state: Mapping[str, Any], policy: PicklePolicy) -> Any:
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    allowed = SAFE_TYPES | policy.trusted_types
+    # The state only says which of the allowed types to name, since skops compares each node with each name.
+    likely = allowed.intersection([*state.get("types", ()), *policy.trusted_types])
+    try:
+        return skops.io.load(path, trusted=sorted(likely))
+    except UntrustedTypesFoundException:
+        needed = skops.io.get_untrusted_types(file=path)
+    unknown = sorted(set(needed) - allowed)
+    if unknown:
+        policy.require(f"the scikit-learn model in {SKOPS}", unknown)
+    return skops.io.load(path, trusted=needed)
+
+
+def _reason(obj: Any, error: Exception) -> str:
+    """Why skops was not used: where in the model, and what."""
+    if not isinstance(error, Objection):
+        return f"{type(error).__name__}: {error}"[:300]
+    culprit = error.culprit
+    try:
+        parameters = obj.get_params(deep=True)
+    except Exception:
+        parameters = {}
+    where = next((name for name, part in parameters.items() if part is culprit or type(part) is culprit), None)
+    return f"parameter {where!r}: {error}" if where else str(error)
+
+
+def _short(value: Any) -> Any:
+    size = getattr(value, "size", None)
+    return repr(value) if isinstance(size, int) and size > _LONGEST_PARAMETER else value
+
+
+def _version() -> str:
+    import sklearn
+
+    return str(sklearn.__version__)
