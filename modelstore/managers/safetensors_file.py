@@ -3,11 +3,10 @@
 Other libraries write such a file from one block of memory. Here the header is made from names and sizes alone, so that
 the data can follow it from wherever it lies. Needs no framework.
 
-Order: by falling power of two that divides an entry's length, the larger entry first. All offsets before an entry are
-then multiples of that power, so every entry of a multiple of 64 bytes (nearly all weights) starts at such a multiple,
-and every other one at least at a multiple of its element size. The format allows no holes, which rules out padding.
-Element size alone as the key would shift all float32 weights to multiples of 8 behind one int64 counter, and some
-kernels of MKL round differently there.
+Order: by falling power of two (64 at the most) that divides an entry's length, then by falling element size, then the
+larger entry first. All offsets before an entry are then multiples of that power, so every entry of a multiple of 64 bytes
+(nearly all weights) starts at such a multiple, and every other one at least at a multiple of its element size. The format
+allows no holes, which rules out padding. Why not by element size alone: docs/decisions/004-order-of-tensors.md.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def write_header(entries: Iterable[Entry]) -> tuple[bytes, list[Entry]]:
         The file's first bytes, and the entries with their positions, in the order in which their data must follow.
     """
     _require_little_endian()
-    ordered = sorted(entries, key=lambda entry: (-_power_of_two(entry.nbytes), -entry.nbytes, entry.name))
+    ordered = sorted(entries, key=_place)
     fields: dict[str, Any] = {METADATA: {"format": "pt"}}
     at = 0
     for entry in ordered:
@@ -84,6 +83,10 @@ def write_header(entries: Iterable[Entry]) -> tuple[bytes, list[Entry]]:
         placed.append(Entry(entry.name, entry.dtype, entry.shape, at, at + entry.nbytes))
         at += entry.nbytes
     return header, placed
+
+
+def _place(entry: Entry) -> tuple[int, int, int, str]:
+    return -_power_of_two(entry.nbytes), -ITEM_SIZES[entry.dtype], -entry.nbytes, entry.name
 
 
 def read_header(file: BinaryIO, size: int, subject: str) -> dict[str, Entry]:
