@@ -209,7 +209,8 @@ class ModelFolder:
         )
 
     def close(self) -> None:
-        """Remove what was staged on disk."""
+        """Remove what was staged on disk, and let go of the memory that was taken in."""
+        self._root._added.clear()
         if self._root._staging is not None:
             shutil.rmtree(self._root._staging, ignore_errors=True)
             self._root._staging = None

@@ -23,9 +23,7 @@ assert dist.version == modelstore.__version__
 files = {str(file) for file in dist.files or ()}
 expected = {str(path.relative_to(sources)) for path in (sources / "modelstore").rglob("*.py")} | {"modelstore/py.typed"}
 assert expected <= files, f"not in the wheel: {sorted(expected - files)}"
-stray = {
-    file for file in files if not file.startswith(("modelstore/", "modelstore-", "../")) and "__pycache__" not in file
-}
+stray = {file for file in files - expected if not file.startswith(("modelstore-", "../")) and "__pycache__" not in file}
 assert not stray, f"in the wheel, but no part of it: {sorted(stray)}"
 assert any(file.endswith("licenses/LICENSE") for file in files), "no licence in the wheel"
 needed = sorted(line for line in dist.requires or () if "extra ==" not in line)

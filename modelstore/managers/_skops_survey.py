@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import importlib
 import pickle
 import types
 import weakref
@@ -89,7 +90,7 @@ class _Surveyor(pickle.Pickler):
         return NotImplemented
 
     def _note(self, named: Any) -> None:
-        if not named.__module__.startswith(_HELPER_MODULES):
+        if not named.__module__.startswith(_HELPER_MODULES) and named not in _losses():
             self.found.types.add(full_name(named))
             self.found.modules.add(named.__module__)
 
@@ -130,26 +131,38 @@ def _kind(cls: type) -> str:
 
 
 @functools.cache
-def _restored_types() -> frozenset[type]:
+def _restored_types() -> frozenset[Any]:
     """Types that skops has a way of its own for, and restores to the same."""
-    import numpy
+    import numpy.random
     import scipy.sparse
 
-    sparse = {getattr(scipy.sparse, f"{form}_{kind}", None) for form in _SPARSE_FORMS for kind in ("matrix", "array")}
-    own = {OrderedDict, defaultdict, slice, functools.partial, pickle.PickleBuffer}
-    numeric = {numpy.ufunc, numpy.random.RandomState, numpy.random.Generator, *_bit_generators()}
-    return frozenset({*own, *numeric, *(cls for cls in sparse if cls is not None)})
+    own = {OrderedDict, defaultdict, slice, functools.partial, pickle.PickleBuffer, numpy.ufunc}
+    # What save_npz takes; in newer versions of scipy there are arrays beside the matrices.
+    forms = [f"{form}_{kind}" for form in ("bsr", "coo", "csc", "csr", "dia") for kind in ("matrix", "array")]
+    sparse = {getattr(scipy.sparse, form) for form in forms if hasattr(scipy.sparse, form)}
+    random = {numpy.random.RandomState, numpy.random.Generator, numpy.random.SeedSequence, numpy.random.MT19937}
+    random |= {numpy.random.PCG64, numpy.random.PCG64DXSM, numpy.random.Philox, numpy.random.SFC64}
+    return frozenset(own | sparse | random | _losses())
 
 
-_SPARSE_FORMS = ("bsr", "coo", "csc", "csr", "dia")  # what scipy.sparse.save_npz takes
+@functools.cache
+def _losses() -> frozenset[Any]:
+    """scikit-learn's compiled losses, which skops trusts; before 1.8 they called their module `_loss`."""
+    found: set[Any] = set()
+    for module, names in _LOSSES.items():
+        try:
+            present = vars(importlib.import_module(module))
+        except ImportError:
+            continue
+        found |= {present[name] for name in names.split() if name in present}
+    return frozenset(found)
 
 
-def _bit_generators() -> Iterable[type]:
-    import numpy.random
-
-    # A RandomState or Generator is pickled with them; skops asks for their state by name.
-    yield from (numpy.random.MT19937, numpy.random.PCG64, numpy.random.PCG64DXSM, numpy.random.Philox)
-    yield from (numpy.random.SFC64, numpy.random.SeedSequence)
+_LOSSES = {
+    "sklearn._loss._loss": "CyAbsoluteError CyExponentialLoss CyHalfBinomialLoss CyHalfGammaLoss CyHalfMultinomialLoss "
+    "CyHalfPoissonLoss CyHalfSquaredError CyHalfTweedieLoss CyHalfTweedieLossIdentity CyHuberLoss CyPinballLoss",
+    "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge",
+}
 
 
 def _is_plain(cls: type) -> bool:

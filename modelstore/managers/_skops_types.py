@@ -38,9 +38,6 @@ _REVIEWED = {
     "scipy.sparse._csr": "csr_matrix csr_array",
     "scipy.sparse._dia": "dia_matrix dia_array",
     # Parts of fitted estimators that are no public estimators themselves.
-    "sklearn._loss._loss": "CyAbsoluteError CyExponentialLoss CyHalfBinomialLoss CyHalfGammaLoss CyHalfMultinomialLoss "
-    "CyHalfPoissonLoss CyHalfSquaredError CyHalfTweedieLoss CyHalfTweedieLossIdentity CyHuberLoss CyPinballLoss",
-    "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge",
     "sklearn._loss.loss": "HalfTweedieLoss HalfTweedieLossIdentity HalfBinomialLossArrayAPI "
     "HalfMultinomialLossArrayAPI HalfPoissonLossArrayAPI",
     "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",

@@ -1,0 +1,471 @@
+"""Any Transformers object comes back as itself, bit for bit, in a process that has never seen it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+import transformers as hf
+
+from modelstore.exceptions import (
+    IntegrityError,
+    InvalidArgumentError,
+    PickleNotAllowedError,
+    UnsupportedObjectError,
+)
+from modelstore.managers.detection import all_managers
+from tests.managers import hf_cases, hf_helpers, hf_parts
+from tests.managers.hf_helpers import entry, fingerprint, keep, read_elsewhere, restore
+
+TEXT = {key: value.clamp(max=12) for key, value in hf_cases.TEXT.items()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums are added up in the same order everywhere."""
+    torch.set_num_threads(1)
+
+
+def same(first: Any, second: Any) -> None:
+    """Equal as JSON; names the first difference."""
+    assert json.loads(json.dumps(first)) == json.loads(json.dumps(second))
+
+
+def test_every_architecture_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    """Class, head, weights, ties, dtypes, configuration and outputs are those of the upload, for each architecture."""
+    paths, expected = [], {}
+    for at, (name, (build, inputs)) in enumerate(hf_cases.CASES.items()):
+        model = build().eval()
+        paths.append(keep(tmp_path / str(at), inputs, model=model))
+        expected[name] = fingerprint((model, model.config), (inputs,))
+    found = dict(zip(expected, read_elsewhere(*paths), strict=True))
+    assert len(expected) > 50
+    for name in expected:
+        assert found[name] == json.loads(json.dumps(expected[name])), name
+
+
+def half(dtype: torch.dtype) -> Callable[[], Any]:
+    """A model of this dtype throughout, its buffers too."""
+    return lambda: hf_cases.CASES["llama"][0]().to(dtype)
+
+
+def mixed() -> Any:
+    """A half-precision model with norms and one head in others."""
+    model = hf_cases.CASES["mistral"][0]().to(torch.bfloat16)
+    model.model.norm.to(torch.float64)
+    model.lm_head.to(torch.float32)
+    return model
+
+
+def in_fp32_when_loaded() -> Any:
+    """A class that keeps modules in float32 when it is loaded, all of it in float16."""
+    return hf_cases.CASES["t5"][0]().to(torch.float16)
+
+
+def partly_frozen() -> Any:
+    """A model in training, with a frozen backbone in evaluation mode."""
+    model = hf_parts.classifier().train()
+    model.distilbert.eval()
+    model.distilbert.requires_grad_(False)
+    return model
+
+
+def without_pooler() -> Any:
+    """A model whose constructor was given a switch."""
+    torch.manual_seed(4)
+    return hf.BertModel(hf.BertConfig(**hf_cases.SMALL), add_pooling_layer=False)
+
+
+def untied() -> Any:
+    """A model whose configuration ties what was set apart later."""
+    model = hf_cases.CASES["gpt2"][0]()
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 2)
+    return model
+
+
+def tied_by_hand() -> Any:
+    """A model with a tie that its configuration does not know of."""
+    model = hf_cases.CASES["llama"][0]()
+    model.lm_head.weight = model.model.embed_tokens.weight
+    return model
+
+
+def eager() -> Any:
+    """A model with another attention implementation than the usual one."""
+    model = hf_cases.CASES["bert Model"][0]()
+    model.set_attn_implementation("eager")
+    return model
+
+
+def generating() -> Any:
+    """A model with generation settings of its own."""
+    model = hf_cases.CASES["gpt2"][0]()
+    model.generation_config = hf.GenerationConfig(do_sample=True, temperature=0.7, top_k=7, max_new_tokens=5)
+    return model
+
+
+def named() -> Any:
+    """A model that remembers where it once came from."""
+    model = hf_parts.classifier()
+    model.name_or_path = model.config.name_or_path = "somebody/something"
+    return model
+
+
+def not_contiguous() -> Any:
+    """A model with a transposed weight."""
+    model = hf_parts.classifier()
+    model.pre_classifier.weight = torch.nn.Parameter(model.pre_classifier.weight.detach().t())
+    return model
+
+
+SPECIAL = {
+    "bf16": half(torch.bfloat16), "fp16": half(torch.float16), "fp64": half(torch.float64), "mixed": mixed,
+    "kept in fp32": in_fp32_when_loaded, "frozen": partly_frozen, "no pooler": without_pooler, "untied": untied,
+    "tied by hand": tied_by_hand, "eager": eager, "generating": generating, "named": named,
+    "not contiguous": not_contiguous,
+}  # fmt: skip
+
+
+def test_what_from_pretrained_would_not_restore_is_restored(tmp_path: Path) -> None:
+    """Dtypes, modes, frozen parameters, unusual ties, constructor switches, attention and names are kept."""
+    inputs = {"input_ids": TEXT["input_ids"]}
+    paths, expected = [], {}
+    for name, build in SPECIAL.items():
+        model = build()
+        call = {**inputs, "decoder_input_ids": inputs["input_ids"]} if name == "kept in fp32" else inputs
+        paths.append(keep(tmp_path / name, call, model=model))
+        expected[name] = fingerprint((model, model.config), (call,))
+    found = dict(zip(expected, read_elsewhere(*paths), strict=True))
+    for name in expected:
+        assert found[name] == json.loads(json.dumps(expected[name])), name
+
+
+def test_parts_come_back_by_themselves_and_together(tmp_path: Path) -> None:
+    """A tokenizer, processor or configuration alone is itself; with a model it stands before the configuration."""
+    model, words, pixels = hf_parts.classifier(), hf_parts.word_tokenizer(), hf_parts.image_processor()
+    sounds = hf.Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=8000)
+    both = hf.Wav2Vec2Processor(feature_extractor=sounds, tokenizer=hf_parts.word_tokenizer())
+    other = copy.deepcopy(model.config)
+    other.dropout = 0.3
+    uploads: dict[str, tuple[Any, dict[str, Any]]] = {
+        "words": (words, {"tokenizer": words}),
+        "pairs": (hf_parts.bpe_tokenizer(), {"tokenizer": hf_parts.bpe_tokenizer()}),
+        "bert": (hf_parts.bert_tokenizer(tmp_path), {"model": hf_parts.bert_tokenizer(tmp_path)}),
+        "pixels": (pixels, {"processor": pixels}),
+        "sounds": (sounds, {"preprocessor": sounds}),
+        "config": (other, {"config": other}),
+        "model and config": ((model, model.config), {"model": model, "config": model.config}),
+        "model and tokenizer": ((model, words, model.config), {"model": model, "tokenizer": words}),
+        "model and processor": ((model, pixels, model.config), {"model": model, "processor": pixels}),
+        "all": (
+            (model, words, pixels, model.config),
+            {"model": model, "tokenizer": words, "processor": pixels, "config": model.config},
+        ),
+        "two": ({"processor": pixels, "tokenizer": words}, {"processor": pixels, "tokenizer": words}),
+        "composed": (
+            (model, both.tokenizer, both, model.config),
+            {"model": model, "tokenizer": both.tokenizer, "processor": both},
+        ),
+    }
+    expected = {}
+    for name, (objects, given) in uploads.items():
+        keep(tmp_path / name, **given)
+        expected[name] = fingerprint(objects)
+    found = dict(zip(expected, read_elsewhere(*(tmp_path / name for name in uploads)), strict=True))
+    for name in expected:
+        assert found[name] == json.loads(json.dumps(expected[name])), name
+    _, tokenizer, processor, _ = restore(tmp_path / "composed")
+    assert processor.tokenizer is tokenizer
+
+
+def test_another_configuration_than_the_models_is_kept_beside_it(tmp_path: Path) -> None:
+    """An explicit config= is stored and given back; the model keeps its own; a warning tells."""
+    model = hf_parts.classifier()
+    other = copy.deepcopy(model.config)
+    other.dropout = 0.3
+    with pytest.warns(UserWarning, match="differs"):
+        keep(tmp_path / "a", model=model, config=other)
+    loaded, config = restore(tmp_path / "a")
+    assert (config.dropout, loaded.config.dropout) == (0.3, model.config.dropout)
+    same(fingerprint(loaded), fingerprint(model))
+
+
+def test_pipelines_come_back_as_pipelines(tmp_path: Path) -> None:
+    """Task, class, model, tokenizer, processors and settings are kept, and so are the answers."""
+    from PIL import Image
+
+    torch.manual_seed(5)
+    words = hf_parts.word_tokenizer()
+    tokens = hf.DistilBertForTokenClassification(hf_parts.classifier().config)
+    vit = hf.ViTForImageClassification(hf.ViTConfig(**hf_cases.SEEING)).eval()
+    model = hf_parts.classifier()
+    pipelines = {
+        "text": (hf.pipeline("text-classification", model=model, tokenizer=words, top_k=None), "the lazy dog"),
+        "sigmoid": (
+            hf.pipeline("text-classification", model=model, tokenizer=words, function_to_apply="sigmoid", batch_size=3),
+            "the lazy dog",
+        ),
+        "tokens": (
+            hf.pipeline("token-classification", model=tokens, tokenizer=words, aggregation_strategy="max"),
+            "the quick fox",
+        ),
+        "image": (hf.pipeline("image-classification", model=vit, image_processor=hf_parts.image_processor()), None),
+    }  # fmt: skip
+    expected = {}
+    for name, (pipeline, question) in pipelines.items():
+        inputs = () if question is None else (question,)
+        keep(tmp_path / name, *inputs, model=pipeline)
+        expected[name] = fingerprint(pipeline, inputs)
+    found = dict(zip(expected, read_elsewhere(*(tmp_path / name for name in pipelines)), strict=True))
+    for name in expected:
+        assert found[name] == json.loads(json.dumps(expected[name])), name
+    loaded, image = restore(tmp_path / "image"), Image.new("RGB", (40, 40), (9, 99, 199))
+    assert loaded(image) == pipelines["image"][0](image)
+
+
+def test_classes_of_a_script_load_where_nobody_knows_them(tmp_path: Path) -> None:
+    """Model, configuration, tokenizer and pipeline classes of `__main__` load as themselves in another process."""
+    script = Path(hf_helpers.__file__).with_name("hf_script.py")
+    environment = {**os.environ, "PYTHONPATH": str(hf_helpers.ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, check=True, capture_output=True)
+    expected = json.loads((tmp_path / "found.json").read_text())
+    found = dict(zip(expected, read_elsewhere(*(tmp_path / name for name in expected)), strict=True))
+    assert found == expected
+    assert found["head"][1]["class"] == "__main__:ScriptTokenizer"
+    for name in expected:
+        assert entry(tmp_path / name)["pickled"] == ["classes.pkl"]
+        with pytest.raises(PickleNotAllowedError, match="classes.pkl"):
+            restore(tmp_path / name, allow_pickle=False)
+
+
+def test_classes_of_installed_modules_need_no_pickle(tmp_path: Path) -> None:
+    """What an import finds is named, not pickled; and its module is told to whoever writes the requirements."""
+    from modelstore.folder import ModelFolder
+    from modelstore.managers.transformers import TransformersManager
+
+    torch.manual_seed(6)
+    model = hf_parts.WiderBert(hf_parts.WiderConfig(**hf_cases.SMALL)).eval()
+    tokenizer = hf_parts.LoudTokenizer(tokenizer_object=hf_parts.word_tokenizer().backend_tokenizer)
+    path = keep(tmp_path / "a", TEXT, model=model, tokenizer=tokenizer)
+    assert entry(path)["pickled"] == []
+    same(read_elsewhere(path)[0], fingerprint((model, tokenizer, model.config), (TEXT,)))
+    assert restore(path, allow_pickle=False)[1].shout("a") == "A"
+    with ModelFolder(tmp_path) as folder:
+        saved = TransformersManager().save({"model": model}, folder, {})
+    assert "tests.managers.hf_parts" in saved.modules
+
+
+def test_classes_of_remote_code_are_pickled(tmp_path: Path) -> None:
+    """A class that came with a checkpoint exists in this process only: it loads elsewhere without the checkpoint."""
+    code = tmp_path / "checkpoint"
+    code.mkdir()
+    (code / "modeling_far.py").write_text(
+        "import torch, transformers\n"
+        "class FarConfig(transformers.PretrainedConfig):\n"
+        "    model_type = 'far'\n"
+        "class FarModel(transformers.PreTrainedModel):\n"
+        "    config_class = FarConfig\n"
+        "    def __init__(self, config):\n"
+        "        super().__init__(config)\n"
+        "        self.layer = torch.nn.Linear(3, 3)\n"
+        "        self.post_init()\n"
+        "    def forward(self, values):\n"
+        "        return {'values': self.layer(values)}\n"
+    )
+    auto = {"AutoConfig": "modeling_far.FarConfig", "AutoModel": "modeling_far.FarModel"}
+    (code / "config.json").write_text(json.dumps({"model_type": "far", "auto_map": auto}))
+    config = hf.AutoConfig.from_pretrained(code, trust_remote_code=True)
+    model = hf.AutoModel.from_config(config, trust_remote_code=True).eval()
+    inputs = {"values": torch.ones(1, 3)}
+    path = keep(tmp_path / "a", inputs, model=model)
+    found = read_elsewhere(path)[0]
+    assert found[0]["tensors"] == json.loads(json.dumps(fingerprint(model)["tensors"]))
+    assert found[0]["outputs"] == fingerprint(model, (inputs,))["outputs"]
+    with pytest.raises(PickleNotAllowedError):
+        restore(path, allow_pickle=False)
+
+
+def test_safe_formats_load_without_pickle(tmp_path: Path) -> None:
+    """A model, tokenizer and pipeline of transformers' own classes need no pickle."""
+    pipeline = hf.pipeline("text-classification", model=hf_parts.classifier(), tokenizer=hf_parts.word_tokenizer())
+    path = keep(tmp_path / "a", model=pipeline)
+    assert entry(path)["pickled"] == []
+    same(fingerprint(restore(path, allow_pickle=False), ("the dog",)), fingerprint(pipeline, ("the dog",)))
+
+
+def test_the_folder_opens_with_transformers_alone(tmp_path: Path) -> None:
+    """`from_pretrained` and `pipeline` of transformers take the folder `model` as it lies in the archive."""
+    model, words = hf_parts.classifier(), hf_parts.word_tokenizer()
+    folder = keep(tmp_path / "a", model=model, tokenizer=words) / "files" / "model"
+    loaded = hf.AutoModelForSequenceClassification.from_pretrained(folder)
+    assert torch.equal(loaded(**TEXT).logits, model(**TEXT).logits)
+    assert hf.pipeline("text-classification", model=str(folder))("the dog")[0]["label"] in ("good", "bad")
+
+
+def test_training_a_loaded_model_leaves_the_files_alone(tmp_path: Path) -> None:
+    """Weights may be mapped from the cache: a step of training changes the model, not the files."""
+    path = keep(tmp_path / "a", model=hf_parts.classifier().train())
+    before = hf_helpers.digests(path)
+    model, _ = restore(path)
+    model(**TEXT, labels=torch.tensor([1])).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert hf_helpers.digests(path) == before
+    assert fingerprint(model)["tensors"] != fingerprint(restore(path)[0])["tensors"]
+
+
+def test_uploading_leaves_the_objects_alone(tmp_path: Path) -> None:
+    """Neither the model's configuration nor its mode nor the random numbers of torch change by an upload."""
+    model = hf_parts.classifier().train()
+    config, state = dict(vars(model.config)), torch.random.get_rng_state()
+    keep(tmp_path / "a", model=model)
+    assert dict(vars(model.config)) == config
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_into_fills_a_model_without_pickle(tmp_path: Path) -> None:
+    """The stored weights are copied into a model of the caller's, which comes back; also from experts' files."""
+    for name in ("mixtral", "bert ForSequenceClassification", "llama tied"):
+        build, inputs = hf_cases.CASES[name]
+        model = build().eval()
+        path = keep(tmp_path / name, model=model)
+        mine = build().eval()
+        with torch.no_grad():
+            for parameter in mine.parameters():
+                parameter.add_(1)
+        loaded, config = restore(path, allow_pickle=False, into=mine)
+        assert loaded is mine
+        assert config is mine.config
+        assert hf_helpers.outputs(mine, inputs) == hf_helpers.outputs(model, inputs)
+
+
+@pytest.mark.parametrize(
+    ("into", "message"),
+    [
+        (lambda: hf.BertForTokenClassification(hf.BertConfig(**hf_cases.SMALL)), "classifier"),
+        (lambda: hf_cases.CASES["bert ForSequenceClassification"][0]().__class__(hf.BertConfig()), "fit"),
+        (lambda: torch.nn.Linear(2, 2), "Linear"),
+        (lambda: hf.BertForSequenceClassification(hf.BertConfig(**hf_cases.SMALL)).to("meta"), "meta"),
+    ],
+    ids=["another head", "another size", "another library", "no memory"],
+)
+def test_into_refuses_what_does_not_fit(tmp_path: Path, into: Callable[[], Any], message: str) -> None:
+    """A model with other weights than the stored ones is refused, and named."""
+    torch.manual_seed(7)
+    model = hf.BertForSequenceClassification(hf.BertConfig(**hf_cases.SMALL, num_labels=5))
+    path = keep(tmp_path / "a", model=model)
+    with pytest.raises(InvalidArgumentError, match=message):
+        restore(path, into=into())
+
+
+def meta() -> Any:
+    with torch.device("meta"):
+        return hf_parts.classifier()
+
+
+def with_another_head() -> Any:
+    model = hf_parts.classifier()
+    model.classifier = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.Linear(8, 2))
+    return model
+
+
+def resized_behind_the_configuration() -> Any:
+    model = hf_parts.classifier()
+    model.classifier = torch.nn.Linear(16, 9)
+    return model
+
+
+def with_bad_generation_settings() -> Any:
+    model = hf_cases.CASES["gpt2"][0]()
+    model.generation_config.temperature = 0.5
+    model.generation_config.do_sample = False
+    return model
+
+
+class Demanding(hf.DistilBertForSequenceClassification):
+    """A class whose constructor takes more than a configuration."""
+
+    def __init__(self, config: Any, more: int) -> None:
+        super().__init__(config)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (meta, "meta device"),
+        (with_another_head, "classifier.0.bias.*manager='pytorch'"),
+        (resized_behind_the_configuration, "of another shape: classifier"),
+        (lambda: Demanding(hf_parts.classifier().config, 1), "more"),
+        (with_bad_generation_settings, "generation|temperature"),
+    ],
+    ids=["meta", "another head", "resized", "constructor", "generation"],
+)
+def test_what_could_not_be_loaded_is_refused_at_the_upload(
+    tmp_path: Path, build: Callable[[], Any], message: str
+) -> None:
+    """A model that its class and configuration do not describe is refused before anything is stored, with advice."""
+    with pytest.raises(UnsupportedObjectError, match=message):
+        keep(tmp_path / "a", model=build())
+
+
+def test_a_record_cannot_name_other_classes(tmp_path: Path) -> None:
+    """A record that names something else than a class of transformers' kind is refused before it is called."""
+    path = keep(tmp_path / "a", tokenizer=hf_parts.word_tokenizer())
+    for name in ("subprocess:Popen", "os:system", "transformers:Trainer", "collections:Missing", "nonsense"):
+        entries = json.loads((path / "entries.json").read_text())
+        entries[0]["state"]["tokenizer"]["class"] = name
+        (path / "entries.json").write_text(json.dumps(entries))
+        with pytest.raises(IntegrityError):
+            restore(path)
+
+
+def test_missing_weights_are_an_error(tmp_path: Path) -> None:
+    """Files that lack a weight do not load with random numbers in its place."""
+    from safetensors.torch import load_file, save_file
+
+    path = keep(tmp_path / "a", model=hf_parts.classifier())
+    file = path / "files" / "model" / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["classifier.bias"]
+    file.unlink()
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match="missing: classifier.bias"):
+        restore(path)
+
+
+def test_detection_finds_this_manager() -> None:
+    """Models, tokenizers, processors, configurations and pipelines are this manager's among all managers."""
+    model, words = hf_parts.classifier(), hf_parts.word_tokenizer()
+    pipeline = hf.pipeline("text-classification", model=model, tokenizer=words)
+    both = hf.Wav2Vec2Processor(feature_extractor=hf.Wav2Vec2FeatureExtractor(), tokenizer=words)
+    for obj in (model, words, model.config, pipeline, hf_parts.image_processor(), both, both.feature_extractor):
+        found = all_managers().find(obj)
+        assert found is not None
+        assert found.name == "transformers"
+
+
+def test_parameters_are_the_configuration() -> None:
+    """The configuration is recorded as JSON, of a pipeline its model's, and nothing of a tokenizer."""
+    from modelstore.managers.transformers import TransformersManager
+
+    manager, model, words = TransformersManager(), hf_parts.classifier(), hf_parts.word_tokenizer()
+    pipeline = hf.pipeline("text-classification", model=model, tokenizer=words)
+    for objects in ({"model": model}, {"model": model, "config": model.config}, {"model": pipeline}):
+        found = manager.parameters(objects)
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert found["dim"] == 16
+    assert manager.parameters({"tokenizer": words}) == {}

@@ -1,0 +1,86 @@
+"""The public interface as a type checker sees it; checked by mypy, never run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import assert_type
+
+import modelstore
+from modelstore import (
+    DomainNotFoundException,
+    IntegrityError,
+    ModelExistsException,
+    ModelRecord,
+    ModelStore,
+    ModelStoreError,
+    StorageError,
+    UnsafeArchiveError,
+)
+from modelstore.model_store import ModelStore as SameModelStore
+from modelstore.utils.exceptions import ModelNotFoundException
+
+assert_type(modelstore.__version__, str)
+
+store = ModelStore.from_file_system(root_directory="models", create_directory=True)
+assert_type(store, ModelStore)
+same: SameModelStore = ModelStore.from_file_system(Path("models"), cache_directory=Path("cache"), allow_pickle=False)
+
+info = store.upload(
+    "fraud",
+    model=object(),
+    model_id=None,
+    extra_files=["predictions.csv", Path("report")],
+    extra_metadata={"ticket": 42},
+    metrics={"auc": 0.93},
+    tags={"team": "fincrime"},
+    note="SMOTE: recall up",
+    X_train=[[1.0]],
+    y_train=[1],
+    optimizer=object(),
+)
+assert_type(info, ModelRecord)
+assert_type(info.library, str)
+assert_type(info.created, datetime)
+plain: dict[str, Any] = info
+store.upload("fraud", "an id", model="model.bin", extra_files="predictions.csv")
+
+assert_type(store.load("fraud"), Any)
+store.load("fraud", "id", verify="full", with_optimizer=True, into=None, allow_pickle=False, manager=None, offline=True)
+store.load("fraud", state="production", trusted_types=["my.Type"])
+assert_type(store.download("out", "fraud", "id"), str)
+assert_type(store.download(Path("out"), "fraud", include="*.json"), str)
+names: list[str] = [file.name for file in store.files("fraud", "id")]
+sizes: list[int] = [file.size for file in store.files("fraud")]
+
+assert_type(store.list_domains(), list[str])
+assert_type(store.get_domain("fraud"), ModelRecord)
+assert_type(store.list_models("fraud"), list[str])
+assert_type(store.list_models("fraud", state_name="production"), list[str])
+assert_type(store.list_versions("fraud", "production"), list[str])
+assert_type(store.get_model_info("fraud", "id"), ModelRecord)
+assert_type(store.model_exists("fraud", "id"), bool)
+assert_type(store.list_model_states(), list[str])
+assert_type(store.get_model_states("fraud", "id"), list[str])
+store.create_model_state("production")
+store.set_model_state("fraud", "id", "production")
+store.remove_model_state("fraud", "id", "production")
+store.delete_model_state("production", skip_prompt=True)
+store.delete_model("fraud", "id", skip_prompt=True, purge=True)
+store.gc(dry_run=True)
+
+library_error: type[ModelStoreError] = IntegrityError
+builtin_error: type[ValueError] = IntegrityError
+missing_domain: type[KeyError] = DomainNotFoundException
+missing_model: type[KeyError] = ModelNotFoundException
+taken: type[ValueError] = ModelExistsException
+unsafe: type[IntegrityError] = UnsafeArchiveError
+os_error: type[OSError] = StorageError
+
+# What must be found wrong: mypy reports an ignore that nothing needs.
+store.load()  # type: ignore[call-arg]
+store.list_models("fraud", state_name=1)  # type: ignore[arg-type]
+store.delete_model("fraud", "id", True, True)  # type: ignore[call-arg]
+wrong = modelstore.no_such_name  # type: ignore[attr-defined]
