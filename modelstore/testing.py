@@ -19,7 +19,7 @@ import pytest
 # So that a failing `assert` in a contract shows its values, as one in a test module does.
 pytest.register_assert_rewrite("modelstore.contracts")
 
-from modelstore.contracts.manager import ManagerContract  # noqa: E402
+from modelstore.contracts.manager import Case, ManagerContract  # noqa: E402
 from modelstore.contracts.storage import StorageContract  # noqa: E402
 
-__all__ = ["ManagerContract", "StorageContract"]
+__all__ = ["Case", "ManagerContract", "StorageContract"]

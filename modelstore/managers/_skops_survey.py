@@ -100,14 +100,15 @@ class _Surveyor(pickle.Pickler):
         if how == "function":
             if obj.__name__.startswith(_HELPERS):
                 return
-            if cls.__name__ == "cython_function_or_method":
-                raise Objection(f"{full_name(obj)} is a compiled function, which skops cannot restore", obj)
+            if cls.__name__ == "cython_function_or_method" or not isinstance(obj.__module__, str):
+                raise Objection(f"{obj.__qualname__} is a compiled function that skops cannot restore", obj)
             self._note(obj)
         elif how == "unknown":
             raise Objection(f"{full_name(cls)} has its own way to be pickled, which skops ignores", obj)
         elif how == "array" and obj.dtype.hasobject:
-            if obj.ndim != 1 and any(isinstance(item, (list, tuple)) or hasattr(item, "shape") for item in obj.flat):
-                raise Objection("an array of arrays or lists comes back from skops in another shape", obj)
+            nested = any(isinstance(item, (list, tuple)) or hasattr(item, "shape") for item in obj.flat)
+            if obj.ndim == 0 or (obj.ndim > 1 and (nested or not obj.size)):
+                raise Objection(f"an array of objects of shape {obj.shape} comes back from skops in another", obj)
             _check_containers(obj.ravel().tolist(), obj)
         elif isinstance(obj, dict):
             _check_containers([dict(obj)], obj)

@@ -74,6 +74,8 @@ class Manager(ABC):
     """The keywords of `upload` under which this manager takes objects."""
     options: ClassVar[tuple[str, ...]] = ()
     """Further keywords of `upload` that say how to save; they hold no objects."""
+    load_options: ClassVar[tuple[str, ...]] = ()
+    """Which of `into` and `with_optimizer` this manager's `load` heeds; the others are refused before it is called."""
     distributions: ClassVar[tuple[str, ...]] = ()
     """What loading needs from PyPI; those that are installed get pinned in `requirements.txt`."""
     extra: ClassVar[str | None] = None

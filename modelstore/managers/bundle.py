@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelstore.exceptions import IntegrityError, MissingDependencyError, ModelStoreError, NewerFormatError
+from modelstore.exceptions import (
+    IntegrityError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    ModelStoreError,
+    NewerFormatError,
+)
 from modelstore.folder import ModelFolder
 from modelstore.managers.base import LoadRequest, Manager, Saved, class_name
 from modelstore.managers.detection import Managers
@@ -116,6 +122,7 @@ def load_bundle(
         into: see `ModelStore.load`.
     """
     results = {}
+    _check_load_options(managers, entries, manager, subject, into=into is not None, with_optimizer=with_optimizer)
     for entry in entries:
         try:
             owner = _owner(managers, manager or entry["name"], subject)
@@ -141,6 +148,18 @@ def load_bundle(
                 raise
             raise _missing(error, owner, subject, folder) from error
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _check_load_options(
+    managers: Managers, entries: list[dict[str, Any]], manager: str | None, subject: str, **asked: bool
+) -> None:
+    owners = [_owner(managers, manager or entry["name"], subject) for entry in entries]
+    for option in (name for name, given in asked.items() if given):
+        names = ", ".join(owner.name for owner in owners)
+        if not any(option in owner.load_options for owner in owners):
+            raise InvalidArgumentError(option, f"{option}= means nothing to what {subject} was stored by ({names})")
+        if option == "into" and len(owners) > 1:
+            raise InvalidArgumentError("into", f"{subject} holds objects of {names}: into= cannot fill them all; load it whole")
 
 
 def _owner(managers: Managers, name: str, subject: str) -> Manager:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from modelstore.managers.pickling import PicklePolicy
 
 CLASSES_FILE = "classes.pkl"
 
-GENERATED = "transformers_modules"
-"""A package that exists in the process that made it only, so that its modules are pickled by value."""
+GENERATED = "transformers_modules."
+"""Modules that transformers makes of code that came with a checkpoint. No other process finds them, so that their
+classes are pickled by value."""
 
 
 def name_of(obj: Any) -> str:
@@ -72,9 +73,7 @@ class ClassBook:
         """Pickle what cannot be imported, if there is any; tells which modules all of them come from."""
         if not self._by_value:
             return Saved(format="", modules=self.modules)
-        with ExitStack() as stack:
-            if GENERATED in sys.modules:
-                stack.enter_context(_by_value_package(sys.modules[GENERATED]))
+        with _generated_by_value():
             data, pickled = pickling.dumps(self._by_value)
         folder.add_bytes(CLASSES_FILE, data)
         return Saved("cloudpickle", pickled=[CLASSES_FILE], modules=self.modules | pickled.modules, by_value=True)
@@ -105,24 +104,20 @@ class ClassShelf:
 
 
 def _is_lasting(obj: Any) -> bool:
-    return pickling.is_importable(obj) and obj.__module__.partition(".")[0] != GENERATED
+    return pickling.is_importable(obj) and not obj.__module__.startswith(GENERATED)
 
 
-class _by_value_package:
-    """Within it, cloudpickle takes the modules of a package by value."""
+@contextmanager
+def _generated_by_value() -> Iterator[None]:
+    """Within it, cloudpickle takes generated modules by value."""
+    import cloudpickle
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
-
-    def __enter__(self) -> None:
-        import cloudpickle
-
-        self._registered = self._module.__name__ in cloudpickle.list_registry_pickle_by_value()
-        if not self._registered:
-            cloudpickle.register_pickle_by_value(self._module)
-
-    def __exit__(self, *exc: object) -> None:
-        import cloudpickle
-
-        if not self._registered:
-            cloudpickle.unregister_pickle_by_value(self._module)
+    known = cloudpickle.list_registry_pickle_by_value()
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(GENERATED) and name not in known]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)

@@ -33,6 +33,7 @@ class PyTorchManager(Manager):
     # AveragedModel is none of them: it holds the averaged weights itself.
     keywords: ClassVar[tuple[str, ...]] = (*SUBJECTS, _OPTIMIZER)
     options: ClassVar[tuple[str, ...]] = ("weights_only",)
+    load_options: ClassVar[tuple[str, ...]] = ("into", "with_optimizer")
     distributions: ClassVar[tuple[str, ...]] = ("torch", "numpy", "cloudpickle")
     extra: ClassVar[str | None] = "torch"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from modelstore.exceptions import IntegrityError, InvalidArgumentError, UnsupportedObjectError
 from modelstore.folder import ModelFolder
+from modelstore.managers._transformers.models import fill_model, load_model, quiet, save_model
+from modelstore.managers._transformers.pipelines import build_pipeline, parts_of, settings_of
 from modelstore.managers.base import SUBJECTS, LoadRequest, Manager, Saved, class_name
 from modelstore.managers.classes import ClassBook, ClassShelf
-from modelstore.managers.transformers_models import fill_model, load_model, quiet, save_model
-from modelstore.managers.transformers_pipelines import build_pipeline, parts_of, settings_of
 from modelstore.records import json_safe
 
 KINDS = {
@@ -52,6 +52,7 @@ class TransformersManager(Manager):
         "pillow",
         "numpy",
     )
+    load_options = ("into",)
     extra = "transformers"
     restores_as = (
         "the same class with its head: `(model, config)`, with a tokenizer or processor between them where one was "

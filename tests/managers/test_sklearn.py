@@ -133,6 +133,8 @@ class TestCompositions(ManagerContract):
             "complex parameter": Case(functools.partial(_build, lambda: Shift(1 + 2j)), observe_parameters),
             "frozenset parameter": Case(functools.partial(_build, lambda: Shift(frozenset({"a"}))), observe_parameters),
             "bound method": Case(functools.partial(_build, lambda: Shift(Shift(3).fit_transform)), _class_of_owner),
+            "method of a builtin": Case(functools.partial(_build, lambda: Shift("ab".upper)), observe_call),
+            "object arrays": Case(functools.partial(_build, _with_object_arrays), observe_arrays),
             "unfitted": Case(functools.partial(_build, svm.SVC), observe_parameters),
             "two at once": Case(_two, lambda_free_pair),
         }
@@ -145,6 +147,22 @@ def _class_of_owner(model: Any) -> str:
 def lambda_free_pair(models: Mapping[str, Any]) -> Any:
     """Both objects of one upload."""
     return [models["model"].predict(X), models["preprocessor"].transform(X)]
+
+
+def observe_call(model: Any) -> Any:
+    """What the parameter gives when it is called."""
+    return model.by()
+
+
+def observe_arrays(model: Any) -> Any:
+    """Shapes and items of the parameter's arrays."""
+    return [(array.shape, array.tolist()) for array in model.by]
+
+
+def _with_object_arrays() -> Any:
+    pair = np.empty((1, 2), dtype=object)
+    pair[0, 0], pair[0, 1] = [1, 2], [3, 4]
+    return Shift((pair, np.array({"a"}, dtype=object), np.empty((0, 3), dtype=object)))
 
 
 def _build(build: Any) -> dict[str, Any]:

@@ -64,9 +64,9 @@ def half(dtype: torch.dtype) -> Callable[[], Any]:
 
 
 def mixed() -> Any:
-    """A half-precision model with norms and one head in others."""
+    """A half-precision model with a norm and the head in single precision."""
     model = hf_cases.CASES["mistral"][0]().to(torch.bfloat16)
-    model.model.norm.to(torch.float64)
+    model.model.norm.to(torch.float32)
     model.lm_head.to(torch.float32)
     return model
 
@@ -210,7 +210,7 @@ def test_pipelines_come_back_as_pipelines(tmp_path: Path) -> None:
 
     torch.manual_seed(5)
     words = hf_parts.word_tokenizer()
-    tokens = hf.DistilBertForTokenClassification(hf_parts.classifier().config)
+    tokens = hf.DistilBertForTokenClassification(hf_parts.classifier().config).eval()
     vit = hf.ViTForImageClassification(hf.ViTConfig(**hf_cases.SEEING)).eval()
     model = hf_parts.classifier()
     pipelines = {
@@ -248,7 +248,7 @@ def test_classes_of_a_script_load_where_nobody_knows_them(tmp_path: Path) -> Non
     assert found["head"][1]["class"] == "__main__:ScriptTokenizer"
     for name in expected:
         assert entry(tmp_path / name)["pickled"] == ["classes.pkl"]
-        with pytest.raises(PickleNotAllowedError, match="classes.pkl"):
+        with pytest.raises(PickleNotAllowedError):
             restore(tmp_path / name, allow_pickle=False)
 
 
