@@ -21,7 +21,11 @@ def write_many(storage: Any, domain: str, record: Any, count: int) -> None:
         for number in range(1, count + 1):
             plain["model"]["model_id"] = f"{number:032x}"
             plain["model"]["domain"] = domain
-            body = {"model_id": f"{number:032x}", "record": plain, "archive": {**archive, "key": f"archives/many/{number}"}}
+            body = {
+                "model_id": f"{number:032x}",
+                "record": plain,
+                "archive": {**archive, "key": f"archives/many/{number}"},
+            }
             event = Event(domain, number, UPLOADED, plain["code"]["created"], "u", f"{number:032x}", previous, body)
             raws.append(event.encode())
             previous = digest(raws[-1])

@@ -60,7 +60,9 @@ class Bench:
 
 def _json(command: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT) if command[0] == sys.executable else ""}
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT if "-m" in command else "/", env=environment)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT if "-m" in command else "/", env=environment
+    )
     if ended.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{ended.stderr}")
     result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
@@ -69,15 +71,24 @@ def _json(command: list[str]) -> dict[str, Any]:
 
 def imports(bench: Bench) -> None:
     """import modelstore, above a bare interpreter, in turns."""
-    times: dict[str, list[float]] = {code: [] for code in ("pass", "import modelstore", "from modelstore import ModelStore")}
-    runner = "import subprocess,sys,time\ns=time.perf_counter()\nsubprocess.run([sys.executable,'-c',sys.argv[1]],check=True)\nprint(time.perf_counter()-s)"
+    times: dict[str, list[float]] = {
+        code: [] for code in ("pass", "import modelstore", "from modelstore import ModelStore")
+    }
+    runner = (
+        "import subprocess,sys,time\ns=time.perf_counter()\n"
+        "subprocess.run([sys.executable,'-c',sys.argv[1]],check=True)\nprint(time.perf_counter()-s)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for _ in range(15):
         for code, found in times.items():
-            ended = subprocess.run([sys.executable, "-c", runner, code], capture_output=True, text=True, check=True, env=environment)
+            ended = subprocess.run(
+                [sys.executable, "-c", runner, code], capture_output=True, text=True, check=True, env=environment
+            )
             found.append(float(ended.stdout))
     bare, light, full = (statistics.median(found) for found in times.values())
-    bench.row("`import modelstore`, above a bare interpreter", f"{(light - bare) * MS:.0f} ms", "80 ms", light - bare < 0.08)
+    bench.row(
+        "`import modelstore`, above a bare interpreter", f"{(light - bare) * MS:.0f} ms", "80 ms", light - bare < 0.08
+    )
     bench.row("`from modelstore import ModelStore`", f"{(full - bare) * MS:.0f} ms", "80 ms", full - bare < 0.08)
 
 
@@ -86,7 +97,9 @@ def small(bench: Bench) -> None:
     (found,) = bench.medians("small_upload")
     above = found["ours"] - found["hand"] - found["fsync"]
     old = bench.old("small")
-    beside = f"; the ancestor {(old['ours'] - found['hand']) * MS:+.0f} ms, first {old['first'] * MS:.0f} ms" if old else ""
+    beside = (
+        f"; the ancestor {(old['ours'] - found['hand']) * MS:+.0f} ms, first {old['first'] * MS:.0f} ms" if old else ""
+    )
     bench.row(
         "upload of a small classifier, second call on",
         f"{above * MS:.0f} ms above by hand and {found['fsyncs']:.0f} fsyncs ({found['fsync'] * MS:.0f} ms); "

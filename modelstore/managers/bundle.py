@@ -159,13 +159,13 @@ def _check_load_options(
         if not any(option in owner.load_options for owner in owners):
             raise InvalidArgumentError(option, f"{option}= means nothing to what {subject} was stored by ({names})")
         if option == "into" and len(owners) > 1:
-            raise InvalidArgumentError("into", f"{subject} holds objects of {names}: into= cannot fill them all; load it whole")
+            raise InvalidArgumentError("into", f"{subject} holds objects of {names}: into= fills one; load it whole")
 
 
 def _owner(managers: Managers, name: str, subject: str) -> Manager:
     if name not in managers.by_name:
         raise NewerFormatError(
-            subject, "record", f"it was stored by the manager {name!r}, which is not known here; a plugin may be missing"
+            subject, "record", f"stored by the manager {name!r}, which is not known here: is a plugin missing?"
         )
     return managers.by_name[name]
 

@@ -4,9 +4,10 @@ Other libraries write such a file from one block of memory. Here the header is m
 the data can follow it from wherever it lies. Needs no framework.
 
 Order: by falling power of two (64 at the most) that divides an entry's length, then by falling element size, then the
-larger entry first. All offsets before an entry are then multiples of that power, so every entry of a multiple of 64 bytes
-(nearly all weights) starts at such a multiple, and every other one at least at a multiple of its element size. The format
-allows no holes, which rules out padding. Why not by element size alone: docs/decisions/004-order-of-tensors.md.
+larger entry first. All offsets before an entry are then multiples of that power, so every entry of a multiple of 64
+bytes (nearly all weights) starts at such a multiple, and every other one at least at a multiple of its element size.
+The format allows no holes, which rules out padding. Why not by element size alone:
+docs/decisions/004-order-of-tensors.md.
 """
 
 from __future__ import annotations

@@ -66,9 +66,26 @@ class Event:
                 "body": self.body,
             }
         )
-        if len(line) >= MAX_BYTES:
-            raise RecordTooLargeError(len(line) + 1, MAX_BYTES, _largest(self.body))
-        return line + b"\n"
+        sealed = seal(line)
+        if len(sealed) > MAX_BYTES:
+            raise RecordTooLargeError(len(sealed), MAX_BYTES, _largest(self.body))
+        return sealed
+
+
+def seal(line: bytes) -> bytes:
+    """A JSON object with the SHA-256 of its bytes as its last key `sha256`, and a line end.
+
+    The chain shows damage to every event but the last; this shows it there too.
+    """
+    return line[:-1] + _SEAL % hashlib.sha256(line).hexdigest().encode()
+
+
+def _is_sealed(raw: bytes) -> bool:
+    return raw == seal(raw[:-_SEAL_LENGTH] + b"}")
+
+
+_SEAL = b',"sha256":"%s"}\n'
+_SEAL_LENGTH = len(_SEAL % bytes(64))
 
 
 def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> Event:
@@ -96,6 +113,8 @@ def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> E
         well_formed = isinstance(data["body"], dict) and all(isinstance(data[key], str) for key in ("kind", "mark"))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(subject, "event", f"it cannot be read: {error!r}") from error
+    if not _is_sealed(raw):
+        raise IntegrityError(subject, "event", "its bytes are not those that its digest was made of")
     if not well_formed:
         raise IntegrityError(subject, "event", "its fields are not of the right types")
     if (event.domain, event.number) != (domain, number):

@@ -1,7 +1,7 @@
 """Writes the golden store of the present format: `python tests/golden/write.py FOLDER`.
 
-Run once for a format version, never again: what lies in `tests/golden/<version>/` is what users of that version have, and
-every later version must read it. It needs scikit-learn, skops and XGBoost.
+Run once for a format version, never again: what lies in `tests/golden/<version>/` is what users of that version have,
+and every later version must read it. It needs scikit-learn, skops and XGBoost.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from modelstore import ModelStore
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from xgboost import XGBClassifier
+
+from modelstore import ModelStore
 
 
 def main(root: Path) -> None:
@@ -42,7 +43,9 @@ def main(root: Path) -> None:
         store.delete_model("files", "deleted", skip_prompt=True)
         store.upload("files", model_id="purged", model=str(noise))
         store.delete_model("files", "purged", skip_prompt=True, purge=True)
-        store.upload("a/b ../ü", model_id=".. / id", model=str(noise), metrics={"auc": 0.5}, extra_metadata={"n": [1, None]})
+        store.upload(
+            "a/b ../ü", model_id=".. / id", model=str(noise), metrics={"auc": 0.5}, extra_metadata={"n": [1, None]}
+        )
         for number in range(70):
             store.upload("many", model_id=f"m{number}", model=str(folder / "Größe.json"), metrics={"n": number})
     clf = LogisticRegression(max_iter=500).fit(data, labels)

@@ -19,7 +19,7 @@ from modelstore.exceptions import (
 )
 from modelstore.records import parse_time
 from modelstore.registry import keys
-from modelstore.registry.events import MAX_BYTES, Event, digest
+from modelstore.registry.events import MAX_BYTES, Event, digest, seal
 from modelstore.storage.base import Created
 from modelstore.storage.memory import MemoryStorage
 from tests.registry.helpers import FaultyStorage, add, open_registry, record_of
@@ -184,19 +184,38 @@ def test_a_damaged_event_is_found(damage: object) -> None:
         add(registry, "d", name)
     key = keys.event_key("d", 2)
     raw = storage.read(key)
-    storage.write(key, [[damage(raw)]])  # type: ignore[operator]
-    with pytest.raises(IntegrityError):
-        open_registry(storage).models("d")
+    for damaged in (damage(raw), resealed(damage(raw))):  # type: ignore[operator]
+        storage.write(key, [[damaged]])
+        with pytest.raises(IntegrityError):
+            open_registry(storage).models("d")
+
+
+def resealed(raw: bytes) -> bytes:
+    """The event as somebody who knows the format would write it: with a digest that fits."""
+    body, found, _ = raw.rpartition(b',"sha256":')
+    return seal(body + b"}") if found else seal(raw)
+
+
+def test_the_last_event_of_a_log_is_checked_too() -> None:
+    """Nothing follows it that could show damage by the chain: its own digest does."""
+    storage = MemoryStorage()
+    add(open_registry(storage), "d", "aa")
+    key = keys.event_key("d", 1)
+    raw = storage.read(key)
+    for at in range(len(raw)):
+        storage.write(key, [[raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]]])
+        with pytest.raises(IntegrityError):
+            open_registry(storage).models("d")
 
 
 def test_a_changed_event_breaks_the_chain() -> None:
-    """A model id changed within an event's JSON is noticed by the event that follows."""
+    """A model id changed by somebody who fixes the event's own digest is noticed by the event that follows."""
     storage = MemoryStorage()
     registry = open_registry(storage)
     for name in ["aa", "bb", "cc"]:
         add(registry, "d", name)
     key = keys.event_key("d", 1)
-    storage.write(key, [[storage.read(key).replace(b'"aa"', b'"zz"')]])
+    storage.write(key, [[resealed(storage.read(key).replace(b'"aa"', b'"zz"'))]])
     with pytest.raises(IntegrityError, match="chain"):
         open_registry(storage).models("d")
 
