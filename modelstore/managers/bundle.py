@@ -121,22 +121,25 @@ def load_bundle(
         with_optimizer: see `ModelStore.load`.
         into: see `ModelStore.load`.
     """
-    results = {}
-    _check_load_options(managers, entries, manager, subject, into=into is not None, with_optimizer=with_optimizer)
-    for entry in entries:
-        try:
-            owner = _owner(managers, manager or entry["name"], subject)
-            request = LoadRequest(
-                folder=folder / entry["folder"] if entry["folder"] else folder,
+    try:
+        plan = [(entry, _owner(managers, manager or entry["name"], subject)) for entry in entries]
+        requests = [
+            LoadRequest(
+                folder=_within(folder, entry["folder"], subject),
                 state=entry["state"],
                 keywords=tuple(sorted(entry["objects"])),
                 policy=policy,
                 with_optimizer=with_optimizer,
                 into=into,
             )
-            python = entry.get("python")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(subject, "record", f"its managers cannot be read: {error!r}") from error
+            for entry, _ in plan
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(subject, "record", f"its managers cannot be read: {error!r}") from error
+    _check_load_options([owner for _, owner in plan], subject, into=into is not None, with_optimizer=with_optimizer)
+    results = {}
+    for (entry, owner), request in zip(plan, requests, strict=True):
+        python = entry.get("python")
         # into= takes the weights alone, so the byte code stays where it is.
         if python is not None and into is None:
             policy.require(subject)
@@ -150,10 +153,14 @@ def load_bundle(
     return next(iter(results.values())) if len(results) == 1 else results
 
 
-def _check_load_options(
-    managers: Managers, entries: list[dict[str, Any]], manager: str | None, subject: str, **asked: bool
-) -> None:
-    owners = [_owner(managers, manager or entry["name"], subject) for entry in entries]
+def _within(folder: Path, name: str, subject: str) -> Path:
+    # A record is no more trusted than an archive: it must not lead to files of this machine.
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise IntegrityError(subject, "record", f"its folder {name!r} does not lie in the archive")
+    return folder / name
+
+
+def _check_load_options(owners: list[Manager], subject: str, **asked: bool) -> None:
     for option in (name for name, given in asked.items() if given):
         names = ", ".join(owner.name for owner in owners)
         if not any(option in owner.load_options for owner in owners):

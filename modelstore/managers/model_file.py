@@ -15,7 +15,9 @@ from modelstore.exceptions import IntegrityError, UnsupportedObjectError
 from modelstore.folder import ModelFolder, fold_name
 from modelstore.managers.base import LoadRequest, ObjectManager, Saved
 
-_TAKEN = frozenset({"modelstore.json", "requirements.txt", "readme.md", "extras", ".modelstore-table"})
+_TAKEN = frozenset(
+    {"modelstore.json", "modelstore-parameters.json", "requirements.txt", "readme.md", "extras", ".modelstore-table"}
+)
 _BESIDE = "model"
 """Where a file goes whose name the archive needs for itself."""
 

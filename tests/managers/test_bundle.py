@@ -12,6 +12,7 @@ import pytest
 from modelstore.contracts.manager import write_folder
 from modelstore.exceptions import (
     IntegrityError,
+    InvalidArgumentError,
     MissingDependencyError,
     NewerFormatError,
     PickleNotAllowedError,
@@ -49,6 +50,7 @@ class RedManager(ObjectManager):
     claims = (f"{__name__}:Red",)
     wrappers: Mapping[str, str] = {f"{__name__}:Wrapped": "inner"}
     options = ("loud",)
+    load_options: tuple[str, ...] = ("into",)
     distributions = ("red-lib",)
     extra = "reds"
     makes: type[Red] = Red
@@ -79,6 +81,7 @@ class BlueManager(RedManager):
     claims = (f"{__name__}:Blue",)
     wrappers: Mapping[str, str] = {}
     options = ()
+    load_options = ()
     makes = Blue
 
 
@@ -191,12 +194,22 @@ def test_an_unknown_manager_asks_for_its_plugin(tmp_path: Path) -> None:
         load([{**entries[0], "name": "green"}], tmp_path)
 
 
-@pytest.mark.parametrize("damage", [{"folder": 3}, {"objects": None}, {"name": ["red"]}])
+@pytest.mark.parametrize(
+    "damage", [{"folder": 3}, {"objects": None}, {"name": ["red"]}, {"folder": "../.."}, {"folder": "/etc"}]
+)
 def test_a_damaged_record_is_told_as_such(damage: dict[str, Any], tmp_path: Path) -> None:
     """What the record should hold and does not is an error about the record, with the model's name."""
     _, entries, _ = store(tmp_path, model=Red("a"))
     with pytest.raises(IntegrityError, match="model 'm'"):
         load([{**entries[0], **damage}], tmp_path)
+
+
+def test_load_options_that_nobody_heeds_are_refused(tmp_path: Path) -> None:
+    """into= and with_optimizer= for a manager that does not know them are errors, not ignored."""
+    _, entries, _ = store(tmp_path, model=Blue("a"))
+    for option in ({"into": Blue("b")}, {"with_optimizer": True}):
+        with pytest.raises(InvalidArgumentError, match="blue"):
+            load(entries, tmp_path, **option)
 
 
 class _Lacking(Manager):
