@@ -6,7 +6,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 from modelstore.confirm import confirm
+from modelstore.opening import offline
 from modelstore.records import ModelRecord
+from modelstore.registry.keys import clean_id
 
 if TYPE_CHECKING:
     from modelstore.registry.gc import GcReport
@@ -20,7 +22,7 @@ class Catalogue:
 
     def list_domains(self) -> list[str]:
         """The names of all domains, sorted."""
-        return self._registry.domains()
+        return self._registry.domains(offline(None))
 
     def get_domain(self, domain: str) -> ModelRecord:
         """The record of a domain's latest model.
@@ -29,7 +31,7 @@ class Catalogue:
             DomainNotFoundException: there is no such domain.
             ModelNotFoundException: all its models have been deleted.
         """
-        return self._registry.find(domain).record
+        return self._registry.find(domain, offline=offline(None)).record
 
     def list_models(self, domain: str, state_name: str | None = None) -> list[str]:
         """The ids of a domain's models, newest first; with a state, of those that are in it.
@@ -37,7 +39,7 @@ class Catalogue:
         Raises:
             DomainNotFoundException, StateNotFoundError: no such thing.
         """
-        return self._registry.models(domain, state_name)
+        return self._registry.models(domain, state_name, offline(None))
 
     def list_versions(self, domain: str, state_name: str | None = None) -> list[str]:
         """The old name of `list_models`."""
@@ -50,17 +52,17 @@ class Catalogue:
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
         """
-        return self._registry.find(domain, str(model_id)).record
+        return self._registry.find(domain, clean_id(model_id), offline=offline(None)).record
 
     def model_exists(self, domain: str, model_id: str) -> bool:
         """Whether the domain holds a model of this id; False for a deleted one."""
-        return self._registry.exists(domain, str(model_id))
+        return self._registry.exists(domain, model_id, offline(None))
 
     # -- states -------------------------------------------------------------------------------------------------
 
     def list_model_states(self) -> list[str]:
         """The names of the model states, in the order in which they were created."""
-        return self._registry.states.names()
+        return self._registry.states.names(offline(None))
 
     def create_model_state(self, state_name: str) -> None:
         """Define a state that models can be put into, such as "production"; nothing happens if it exists."""
@@ -82,7 +84,7 @@ class Catalogue:
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException, StateNotFoundError: no such thing.
         """
-        self._registry.states.set(domain, str(model_id), state_name)
+        self._registry.states.set(domain, model_id, state_name)
 
     def remove_model_state(self, domain: str, model_id: str, state_name: str) -> None:
         """Take a model out of a state; nothing happens if it is not in it.
@@ -90,7 +92,7 @@ class Catalogue:
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException, StateNotFoundError: no such thing.
         """
-        self._registry.states.remove(domain, str(model_id), state_name)
+        self._registry.states.remove(domain, model_id, state_name)
 
     def get_model_states(self, domain: str, model_id: str) -> list[str]:
         """The states that a model is in.
@@ -98,7 +100,7 @@ class Catalogue:
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
         """
-        return self._registry.states.of(domain, str(model_id))
+        return self._registry.states.of(domain, model_id, offline(None))
 
     # -- deletion -----------------------------------------------------------------------------------------------
 
@@ -111,9 +113,9 @@ class Catalogue:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
             ConfirmationRequiredError: there is nobody to ask.
         """
-        self._registry.find(domain, str(model_id))
+        self._registry.find(domain, clean_id(model_id))
         if skip_prompt or confirm(f"Delete model {model_id!r} from domain {domain!r}"):
-            archive = self._registry.delete(domain, str(model_id), purge)
+            archive = self._registry.delete(domain, model_id, purge)
             if archive is not None:
                 self._registry.storage.delete([archive])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -12,11 +13,11 @@ from typing import Any
 
 from modelstore._version import __version__
 from modelstore.exceptions import InvalidArgumentError, NotJSONError
-from modelstore.folder import FolderContents, ModelFolder
+from modelstore.folder import FolderContents, ModelFolder, fold_name
 from modelstore.insight import card, data, environment, requirements
 from modelstore.managers.base import Saved
 from modelstore.managers.bundle import Bundle
-from modelstore.records import ModelRecord, encode_json, json_safe, to_plain
+from modelstore.records import ModelRecord, encode_json, json_safe
 
 MANIFEST = "modelstore.json"
 REQUIREMENTS = "requirements.txt"
@@ -56,7 +57,7 @@ def check_words(
     return Words(
         metrics=_metrics(metrics),
         tags=_tags(tags),
-        note=note,
+        note=_plain_json("note", note),
         extra_metadata=_plain_json("extra_metadata", extra_metadata),
         extra_files=_paths(extra_files),
         dataset=None if X_train is None and y_train is None else data.describe(X_train, y_train),
@@ -69,13 +70,24 @@ def _metrics(metrics: Any) -> dict[str, Any] | None:
     checked: dict[str, Any] = {}
     for name, value in _named("metrics", metrics).items():
         number = json_safe(value)
-        if isinstance(value, float) and not math.isfinite(value):
-            warnings.warn(f"the metric {name!r} is {value}, which JSON has no word for; it is recorded as null", stacklevel=4)
-            number = None
-        elif isinstance(number, str):
-            raise InvalidArgumentError("metrics", f"metrics[{name!r}] is {value!r}; a metric is a number")
+        if isinstance(number, str):  # NaN, say, or a number of a library that JSON knows nothing of
+            number = None if isinstance(value, str) else _as_float(value)
+            if number is None:
+                raise InvalidArgumentError("metrics", f"metrics[{name!r}] is {value!r}; a metric is a number")
+            if not math.isfinite(number):
+                warnings.warn(
+                    f"the metric {name!r} is {number}, which JSON has no word for; it is recorded as null", stacklevel=4
+                )
+                number = None
         checked[name] = number
-    return checked
+    return dict(_plain_json("metrics", checked))
+
+
+def _as_float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except Exception:  # whatever an object of some library answers
+        return None
 
 
 def _tags(tags: Any) -> dict[str, Any] | None:
@@ -90,29 +102,37 @@ def _named(argument: str, value: Any) -> Mapping[str, Any]:
 
 def _plain_json(argument: str, value: Any) -> Any:
     try:
-        encode_json(value)
+        return json.loads(encode_json(value))  # with the keys that JSON makes of numbers, as every reader gets them
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJSONError(argument, f"{argument}= cannot be written as JSON: {error}") from error
-    return to_plain(value)
 
 
 def _paths(given: Any) -> tuple[Path, ...]:
     if given is None:
         return ()
-    listed: Iterable[Any] = [given] if isinstance(given, (str, os.PathLike)) else given
-    paths = []
+    listed: Any = [given] if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(listed, Iterable):
+        raise InvalidArgumentError("extra_files", f"extra_files= is a {type(given).__name__}, not a path or several")
+    paths: dict[str, Path] = {}
     for path in listed:
         if not isinstance(path, (str, os.PathLike)):
             raise InvalidArgumentError("extra_files", f"extra_files= holds a {type(path).__name__}, not a path")
-        resolved = Path(path).expanduser()
-        if not resolved.exists():
-            raise InvalidArgumentError("extra_files", f"extra_files= names {os.fspath(path)!r}, which does not exist")
-        paths.append(resolved)
-    names = [path.resolve().name for path in paths]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError("extra_files", f"extra_files= holds two paths called {twice!r}; rename one")
-    return tuple(paths)
+        text = os.fspath(path)
+        found = next((place for place in (text, os.path.expanduser(text)) if os.path.exists(place)), None)
+        if found is None:
+            raise InvalidArgumentError("extra_files", f"extra_files= names {text!r}, which does not exist")
+        name = _own_name(Path(found))
+        if not name:
+            raise InvalidArgumentError("extra_files", f"extra_files= names {text!r}, which is a whole file system")
+        if fold_name(name) in paths:
+            raise InvalidArgumentError("extra_files", f"extra_files= holds two paths called {name!r}; rename one")
+        paths[fold_name(name)] = Path(found)
+    return tuple(paths.values())
+
+
+def _own_name(path: Path) -> str:
+    """A link's own name, not that of what it points to; `.` is called as its folder is."""
+    return os.path.basename(os.path.abspath(path))
 
 
 def describe(
@@ -151,7 +171,7 @@ def describe(
             model.update(parameters=None, parameters_file=PARAMETERS)
         record = {
             "model": model,
-            "code": _code(bundle),
+            "code": json_safe(_code(bundle)),
             "extra": words.extra_metadata,
             "modelstore": __version__,
         }
@@ -159,7 +179,7 @@ def describe(
         attached.add_bytes(REQUIREMENTS, "".join(f"{line}\n" for line in pinned).encode())
         attached.add_bytes(CARD, card.model_card(ModelRecord.from_dict(record)).encode())
         for path in words.extra_files:
-            attached.add_path(f"{EXTRAS}/{path.resolve().name}", path)
+            attached.add_path(f"{EXTRAS}/{_own_name(path)}", path)
         return record, attached.contents()
 
 

@@ -13,12 +13,13 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Union
 
-from modelstore.exceptions import FileChangedError, InvalidNameError, UnsupportedObjectError
+from modelstore.exceptions import FileChangedError, InvalidNameError, ModelStoreError, UnsupportedObjectError
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -52,7 +53,8 @@ class PathSource:
     """A regular file on disk, which must not change until it has been read."""
 
     def __init__(self, path: Path) -> None:
-        status = path.stat()
+        with _explained(path):
+            status = path.stat()
         self.path = path
         self.size = status.st_size
         self._signature = _signature(status)
@@ -62,8 +64,9 @@ class PathSource:
 
         Raises:
             FileChangedError: the file is not what it was when this source was made.
+            UnsupportedObjectError: it cannot be read.
         """
-        with open(self.path, "rb", buffering=0) as file:
+        with _explained(self.path), open(self.path, "rb", buffering=0) as file:
             if hasattr(os, "pread"):
                 parts, at = [], start
                 while at < stop and (part := os.pread(file.fileno(), stop - at, at)):
@@ -76,6 +79,18 @@ class PathSource:
             if _signature(os.fstat(file.fileno())) != self._signature or sum(map(len, parts)) != stop - start:
                 raise FileChangedError(str(self.path))
         return list(parts)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelStoreError:
+        raise
+    except FileNotFoundError as error:
+        raise FileChangedError(str(path)) from error
+    except OSError as error:
+        raise UnsupportedObjectError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:
@@ -240,7 +255,8 @@ def _walk(
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             raise UnsupportedObjectError(f"{path} links back to a folder above it; remove that link")
-        children = sorted(path.iterdir())
+        with _explained(path):
+            children = sorted(path.iterdir())
         if not children:
             empty.append(name)
         for child in children:

@@ -6,13 +6,13 @@ import os
 import uuid
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelstore import opening
 from modelstore.catalogue import Catalogue
-from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError
+from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError, OfflineError
 from modelstore.records import ModelRecord
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class ModelStore(Catalogue):
             UnknownKeywordError: no manager takes this keyword.
             UnsupportedObjectError: no manager can store this object.
             InvalidNameError, InvalidArgumentError: another argument cannot be used.
+            RecordTooLargeError: what is to be recorded takes more than 256 KiB.
             ModelExistsException: the id is taken.
             StorageError: nothing was committed.
             CommitUnknownError: the storage did not say whether it took the last step.
@@ -130,13 +131,14 @@ class ModelStore(Catalogue):
         from modelstore.folder import ModelFolder
         from modelstore.managers.bundle import Bundle
         from modelstore.managers.detection import all_managers
-        from modelstore.registry.keys import archive_key, clean_name
+        from modelstore.registry.events import check_size
+        from modelstore.registry.keys import archive_key, clean_id, clean_name
 
         if extras is not None:
             warnings.warn("extras= is deprecated; use extra_files=", DeprecationWarning, stacklevel=2)
             extra_files = extras if extra_files is None else extra_files
         domain = clean_name("domain", domain)
-        model_id = clean_name("model id", str(uuid.uuid4()) if model_id is None else str(model_id))
+        model_id = clean_id(uuid.uuid4() if model_id is None else model_id)
         bundle = Bundle.of(all_managers(), objects, manager)
         words = description.check_words(
             metrics=metrics, tags=tags, note=note, extra_metadata=extra_metadata, extra_files=extra_files,
@@ -145,8 +147,10 @@ class ModelStore(Catalogue):
         self._registry.check_free(domain, model_id)
         with ModelFolder() as folder:
             managers, saved = bundle.save(folder)
+            contents = folder.contents()
             record, attached = description.describe(domain, model_id, bundle, managers, saved, words)
-            packer = Packer(folder.contents(), attached)
+            check_size(record)
+            packer = Packer(contents, attached)
             key = archive_key(domain, model_id, uuid.uuid4().hex, packer.suffix)
             archive = packer.write(lambda chunks: self.storage.write(key, chunks))
         return self._commit(domain, model_id, record, {"key": key, **archive.to_dict()})
@@ -157,7 +161,8 @@ class ModelStore(Catalogue):
         except CommitUnknownError:
             raise  # the event may still appear: its bytes are left to gc
         except ModelStoreError:
-            self.storage.delete([archive["key"]])
+            with suppress(ModelStoreError):  # what has failed first is what the caller wants to know; gc does the rest
+                self.storage.delete([archive["key"]])
             raise
 
     def load(
@@ -211,7 +216,7 @@ class ModelStore(Catalogue):
         policy = opening.pickle_policy(allow_pickle, self._allow_pickle, trusted_types, model.record)
         with self._reading(model), unpacked(self.storage, self._cache, model, verify=verify, offline=offline) as folder:
             return load_bundle(
-                all_managers(), model.record["model"]["managers"], folder, policy,
+                all_managers(), model.record["model"].get("managers"), folder, policy,
                 subject=subject(model), manager=manager, with_optimizer=with_optimizer, into=into,
             )  # fmt: skip
 
@@ -252,9 +257,15 @@ class ModelStore(Catalogue):
         return str(target)
 
     def files(self, domain: str, model_id: str | None = None, *, state: str | None = None) -> list[ArchiveFile]:
-        """The files in a model's archive, with their sizes and digests. Costs one read."""
+        """The files in a model's archive, with their sizes and digests. Costs one read.
+
+        Raises:
+            OfflineError: `MODELSTORE_OFFLINE` is set. Otherwise as `load`.
+        """
         from modelstore.unpacking import open_archive
 
+        if opening.offline(None):
+            raise OfflineError("files() reads from the store, and MODELSTORE_OFFLINE is set; download() uses the cache")
         model = self._registry.find(domain, model_id, state)
         with self._reading(model):
             return list(open_archive(self.storage, model).files)
@@ -262,7 +273,7 @@ class ModelStore(Catalogue):
     def _reading(self, model: Model) -> AbstractContextManager[None]:
         from modelstore.unpacking import archive_errors
 
-        return archive_errors(model, lambda: self._registry.find(model.domain, model.model_id))
+        return archive_errors(model, lambda: self._registry.find(model.domain, model.model_id).number)
 
     def __repr__(self) -> str:
         return f"ModelStore({self.storage.address})"

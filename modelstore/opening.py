@@ -66,7 +66,9 @@ def cache(folder: Path | None) -> Cache:
     try:
         limit = int(given) if given else DEFAULT_CACHE_BYTES
     except ValueError:
-        raise InvalidArgumentError("MODELSTORE_CACHE_SIZE", f"MODELSTORE_CACHE_SIZE={given!r} is no number of bytes") from None
+        raise InvalidArgumentError(
+            "MODELSTORE_CACHE_SIZE", f"MODELSTORE_CACHE_SIZE={given!r} is no number of bytes"
+        ) from None
     return Cache(None if folder is None else folder / "models", limit)
 
 

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from modelstore.exceptions import IntegrityError
+
 JSON = Any  # a value that json.dumps takes with allow_nan=False
 
 
@@ -93,6 +95,31 @@ class ModelRecord(Section):
         return f"<table>{cells}</table>"
 
 
+def check_record(record: Any, subject: str) -> Mapping[str, Any]:
+    """A record from a log, once it is seen to have the shape that all here rely on; its values may be anything.
+
+    Raises:
+        IntegrityError: it has not.
+    """
+    model = _part(record, "model", subject)
+    _part(record, "code", subject)
+    kind = _part(model, "model_type", subject)
+    texts = ((model, "domain"), (model, "model_id"), (kind, "library"))
+    wrong = [name for section, name in texts if not isinstance(section.get(name), str)]
+    wrong += [name for name in ("metrics", "tags") if not isinstance(model.get(name), (Mapping, type(None)))]
+    wrong += [] if isinstance(model.get("managers", []), list) else ["managers"]
+    if wrong:
+        raise IntegrityError(subject, "record", f"its {wrong[0]} cannot be read")
+    return dict(record)
+
+
+def _part(section: Any, name: str, subject: str) -> Mapping[str, Any]:
+    part = section.get(name) if isinstance(section, Mapping) else None
+    if not isinstance(part, Mapping):
+        raise IntegrityError(subject, "record", f"it has no {name}")
+    return part
+
+
 def _wrap(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Section({key: _wrap(item) for key, item in value.items()})
@@ -125,7 +152,9 @@ def json_safe(value: Any, *, depth: int = 12) -> JSON:
     Numbers of numpy become numbers, arrays become lists, what JSON has no word for (NaN, infinity, objects)
     becomes text. Below `depth` levels, text stands for the rest.
     """
-    if value is None or isinstance(value, (bool, int, str)) and type(value) in (bool, int, str):
+    if type(value) is str:
+        return value if value.isascii() else _text(value)
+    if value is None or type(value) in (bool, int):
         return value
     if isinstance(value, float):
         number = float(value)
@@ -151,12 +180,14 @@ def json_safe(value: Any, *, depth: int = 12) -> JSON:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return str(value)
     try:
-        if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
-            return f"{value.__module__}.{value.__qualname__}"
-        return str(value)[:1000]
+        if isinstance(value, str):
+            text = str(value)
+        elif isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+            text = f"{value.__module__}.{value.__qualname__}"
+        else:
+            text = str(value)[:1000]
+        return text.encode("utf-8", "replace").decode()  # half characters, as in names that are not UTF-8
     except Exception:
         return f"<{type(value).__name__}>"
 

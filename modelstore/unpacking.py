@@ -14,6 +14,8 @@ from modelstore.archive import Archive, ArchiveFile, ArchiveInfo, Cache
 from modelstore.exceptions import (
     IntegrityError,
     InvalidArgumentError,
+    ModelDeletedException,
+    ModelStoreError,
     ObjectNotFoundError,
     OfflineError,
     StorageError,
@@ -43,7 +45,7 @@ def unpacked(
     Raises:
         OfflineError: offline, and the model is not in the cache.
     """
-    digest = ArchiveInfo.from_dict(model.archive).archive_digest
+    digest = ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
 
     def fill(target: Path) -> Sequence[ArchiveFile]:
         if offline:
@@ -63,19 +65,31 @@ def download(
     Raises:
         InvalidArgumentError: no file matches.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".modelstore-", dir=target))
+    digest = ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
+    with _explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".modelstore-", dir=target))
+        try:
+            if offline or (include is None and cache.holds(digest)):
+                with unpacked(storage, cache, model, verify=None, offline=offline) as folder:
+                    _copy(folder, staging, include)
+            else:
+                archive = open_archive(storage, model)
+                names = None if include is None else _matching([file.name for file in archive.files], include)
+                archive.extract(staging, names)
+            _move_into(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
     try:
-        if offline or (include is None and cache.holds(model.archive["archive_digest"])):
-            with unpacked(storage, cache, model, verify=None, offline=offline) as folder:
-                _copy(folder, staging, include)
-        else:
-            archive = open_archive(storage, model)
-            names = None if include is None else _matching([file.name for file in archive.files], include)
-            archive.extract(staging, names)
-        _move_into(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        yield
+    except ModelStoreError:
+        raise
+    except OSError as error:
+        raise StorageError(f"the files cannot be put into {target}: {error.strerror or error}") from error
 
 
 def _matching(names: list[str], include: str | Sequence[str]) -> list[str]:
@@ -101,21 +115,27 @@ def _copy(source: Path, target: Path, include: str | Sequence[str] | None) -> No
 
 
 def _move_into(staging: Path, target: Path) -> None:
-    for folder, _, files in os.walk(staging):
-        place = target / Path(folder).relative_to(staging)
-        if place != target:
-            if place.is_symlink():
-                raise StorageError(f"{place} is a link; nothing is written through links: remove it")
-            place.mkdir(exist_ok=True)
+    moves = [(Path(folder), target / Path(folder).relative_to(staging), files) for folder, _, files in os.walk(staging)]
+    for folder, place, files in moves:  # all of them first, so that a target that cannot take all takes none
+        if folder != staging and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+            what = "a link, and nothing is written through links" if place.is_symlink() else "a file"
+            raise StorageError(f"{place} is to be a folder and is {what}: remove it")
         for name in files:
-            os.replace(Path(folder) / name, place / name)
+            if (place / name).is_dir() and not (place / name).is_symlink():
+                raise StorageError(f"{place / name} is to be a file and is a folder: remove it")
+    for folder, place, files in moves:
+        place.mkdir(exist_ok=True)
+        for name in files:
+            os.replace(folder / name, place / name)
 
 
 @contextmanager
-def archive_errors(model: Model, refold: Callable[[], object]) -> Iterator[None]:
+def archive_errors(model: Model, number_now: Callable[[], int]) -> Iterator[None]:
     """A missing archive means that somebody deleted the model a moment ago: fold anew before that is reported."""
     try:
         yield
     except ObjectNotFoundError as error:
-        refold()  # raises ModelDeletedException when that is what happened
+        # The look itself raises ModelDeletedException, unless the id is another model's already.
+        if number_now() != model.number:
+            raise ModelDeletedException(model.domain, model.model_id) from error
         raise IntegrityError(subject(model), "archive", f"there is no object {error.key!r}") from error

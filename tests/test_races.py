@@ -45,7 +45,7 @@ def run(target: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:
     for child in children:
         child.start()
     start.set()
-    results = [queue.get(timeout=300) for _ in children]
+    results = [queue.get(timeout=120) for _ in children]
     for child in children:
         child.join(60)
         assert child.exitcode == 0

@@ -53,6 +53,7 @@ class TransformersManager(Manager):
         "numpy",
     )
     load_options = ("into",)
+    load_options = ("into",)
     extra = "transformers"
     restores_as = (
         "the same class with its head: `(model, config)`, with a tokenizer or processor between them where one was "
@@ -225,11 +226,12 @@ class _Reader:
 
     def load_all(self) -> Any:
         state = self._request.state
+        models = [keyword for keyword, entry in state.items() if entry.get("kind") == "model"]
+        if self._request.into is not None and len(models) != 1:
+            raise InvalidArgumentError("into", f"into= takes the weights of one model, and here are {len(models)}")
         loaded: dict[str, Any] = {}
         for keyword, entry in sorted(state.items(), key=lambda item: "kind" not in item[1]):
             loaded[keyword] = self._load(entry) if "kind" in entry else _follow(loaded, entry["same"])
-        if self._request.into is not None and not any(entry.get("kind") == "model" for entry in state.values()):
-            raise InvalidArgumentError("into", "into= takes the weights of a model, and none was uploaded here")
         model = state.get("model", {})
         others = [entry.get("kind") for keyword, entry in state.items() if keyword != "model"]
         if model.get("kind") == "model" and not set(others) & {"model", "pipeline"}:

@@ -13,6 +13,9 @@ from modelstore.records import encode_json, parse_time
 MAX_BYTES = 256 * 1024
 """The most that one event takes, its line end included."""
 
+_RESERVED = 8 * 1024
+"""More than an upload's event takes beside its record: names, keys and digests."""
+
 UPLOADED = "uploaded"
 DELETED = "deleted"
 STATE_SET = "state-set"
@@ -22,9 +25,7 @@ STATE_DELETED = "state-deleted"
 CONDEMNED = "condemned"
 VOID = "void"
 
-KNOWN = frozenset(
-    {UPLOADED, DELETED, STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, CONDEMNED, VOID}
-)
+KNOWN = frozenset({UPLOADED, DELETED, STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, CONDEMNED, VOID})
 
 FIRST_PREVIOUS = "0" * 64
 """What stands as the digest before the first event."""
@@ -72,6 +73,17 @@ class Event:
         return sealed
 
 
+def check_size(record: dict[str, Any]) -> None:
+    """Refuse a record that no event can hold, before its archive is written.
+
+    Raises:
+        RecordTooLargeError: it is.
+    """
+    size = len(encode_json(record))
+    if size > MAX_BYTES - _RESERVED:
+        raise RecordTooLargeError(size, MAX_BYTES - _RESERVED, _largest({"record": record}))
+
+
 def seal(line: bytes) -> bytes:
     """A JSON object with the SHA-256 of its bytes as its last key `sha256`, and a line end.
 
@@ -88,8 +100,9 @@ _SEAL = b',"sha256":"%s"}\n'
 _SEAL_LENGTH = len(_SEAL % bytes(64))
 
 
-def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> Event:
-    """The event in `raw`, which is to be number `number` of this log and follow the digest `previous`.
+def parse_event(raw: bytes, domain: str | None, number: int, previous: str | None) -> Event:
+    """The event in `raw`, which is to be number `number` of this log and follow the digest `previous`
+    (None: whatever it follows; it was checked before).
 
     Raises:
         IntegrityError: it is not an event, or one of another place.
@@ -109,8 +122,11 @@ def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> E
             previous=data["previous"],
             body=data["body"],
         )
-        parse_time(event.time)
-        well_formed = isinstance(data["body"], dict) and all(isinstance(data[key], str) for key in ("kind", "mark"))
+        well_formed = isinstance(data["body"], dict) and all(
+            isinstance(data[key], str) for key in ("kind", "mark", "time")
+        )
+        if well_formed:
+            parse_time(event.time)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(subject, "event", f"it cannot be read: {error!r}") from error
     if not _is_sealed(raw):
@@ -119,7 +135,7 @@ def parse_event(raw: bytes, domain: str | None, number: int, previous: str) -> E
         raise IntegrityError(subject, "event", "its fields are not of the right types")
     if (event.domain, event.number) != (domain, number):
         raise IntegrityError(subject, "event", f"it says that it is number {event.number} of {event.domain!r}")
-    if event.previous != previous:
+    if previous is not None and event.previous != previous:
         raise IntegrityError(subject, "chain", f"it follows {event.previous!r}, but the event before is {previous!r}")
     if event.critical and event.kind not in KNOWN:
         raise NewerFormatError(subject, "event", f"an event of kind {event.kind!r}")

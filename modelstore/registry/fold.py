@@ -14,7 +14,7 @@ from typing import Any
 from modelstore.exceptions import IntegrityError, ModelDeletedException, ModelNotFoundException
 from modelstore.registry import events as kinds
 from modelstore.registry.events import Event
-from modelstore.registry.keys import clean_name
+from modelstore.registry.keys import archives_prefix, clean_id
 
 STORE = ""
 """Stands for the store's own log where a domain's name stands otherwise; no domain has an empty name."""
@@ -54,12 +54,12 @@ def apply(db: sqlite3.Connection, event: Event) -> None:
     Raises:
         IntegrityError: an event of a known kind lacks what that kind says.
     """
-    handler = _HANDLERS.get(event.kind)
+    handler = (_OF_THE_STORE if event.domain is None else _OF_A_DOMAIN).get(event.kind)
     if handler is None:
         return
     try:
         handler(db, event.domain or STORE, event)
-    except (KeyError, TypeError, AttributeError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         subject = f"event {event.number} of {'the store' if event.domain is None else repr(event.domain)}"
         raise IntegrityError(subject, event.kind, f"its body cannot be read: {error!r}") from error
 
@@ -86,6 +86,16 @@ def is_condemned(db: sqlite3.Connection, domain: str, archive: str) -> bool:
     return found is not None
 
 
+def own_archive(db: sqlite3.Connection, domain: str, number: int) -> str | None:
+    """The archive of a model, if it lies where the domain's archives do and no other living model has it."""
+    (archive,) = db.execute("SELECT archive FROM models WHERE domain = ? AND number = ?", (domain, number)).fetchone()
+    shared = db.execute(
+        "SELECT 1 FROM models WHERE domain = ? AND archive = ? AND number <> ? AND deleted = 0",
+        (domain, archive, number),
+    ).fetchone()
+    return str(archive) if shared is None and archive.startswith(archives_prefix(domain)) else None
+
+
 def require_live(db: sqlite3.Connection, domain: str, model_id: str) -> int:
     """The upload event of the model that bears this id now.
 
@@ -93,7 +103,7 @@ def require_live(db: sqlite3.Connection, domain: str, model_id: str) -> int:
         ModelDeletedException: the last one that bore it was deleted.
         ModelNotFoundException: none ever did.
     """
-    model_id = clean_name("model id", model_id)
+    model_id = clean_id(model_id)
     number = live_number(db, domain, model_id)
     if number is not None:
         return number
@@ -114,8 +124,21 @@ def first_value(db: sqlite3.Connection, query: str, *arguments: Any) -> int | No
     return None if row is None else int(row[0])
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    value.encode()  # lone surrogates are no UTF-8
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise TypeError(f"{value!r} is no number of an event")
+    return value
+
+
 def _uploaded(db: sqlite3.Connection, domain: str, event: Event) -> None:
-    model_id, archive = str(event.body["model_id"]), str(event.body["archive"]["key"])
+    model_id, archive = _text(event.body["model_id"]), _text(event.body["archive"]["key"])
     if live_number(db, domain, model_id) is None and not is_condemned(db, domain, archive):
         db.execute(
             "INSERT INTO models (domain, number, model_id, archive) VALUES (?, ?, ?, ?)",
@@ -124,50 +147,55 @@ def _uploaded(db: sqlite3.Connection, domain: str, event: Event) -> None:
 
 
 def _deleted(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    model = _number(event.body["model"])
     changed = db.execute(
         "UPDATE models SET deleted = ?, deleted_at = ?, purged = ? WHERE domain = ? AND number = ? AND deleted = 0",
-        (event.number, event.time, bool(event.body.get("purge")), domain, event.body["model"]),
+        (event.number, event.time, bool(event.body.get("purge")), domain, model),
     )
     if changed.rowcount:
-        db.execute("DELETE FROM holds WHERE domain = ? AND model = ?", (domain, event.body["model"]))
+        db.execute("DELETE FROM holds WHERE domain = ? AND model = ?", (domain, model))
 
 
 def _state_set(db: sqlite3.Connection, domain: str, event: Event) -> None:
     db.execute(
         "INSERT OR REPLACE INTO holds SELECT domain, number, ?, ? FROM models"
         " WHERE domain = ? AND number = ? AND deleted = 0",
-        (event.body["state"], event.number, domain, event.body["model"]),
+        (_number(event.body["state"]), event.number, domain, _number(event.body["model"])),
     )
 
 
 def _state_removed(db: sqlite3.Connection, domain: str, event: Event) -> None:
     db.execute(
         "DELETE FROM holds WHERE domain = ? AND model = ? AND state = ?",
-        (domain, event.body["model"], event.body["state"]),
+        (domain, _number(event.body["model"]), _number(event.body["state"])),
     )
 
 
 def _state_created(db: sqlite3.Connection, domain: str, event: Event) -> None:
-    if state_number(db, str(event.body["name"])) is None:
-        db.execute("INSERT INTO states (number, name) VALUES (?, ?)", (event.number, str(event.body["name"])))
+    name = _text(event.body["name"])
+    if state_number(db, name) is None:
+        db.execute("INSERT INTO states (number, name) VALUES (?, ?)", (event.number, name))
 
 
 def _state_deleted(db: sqlite3.Connection, domain: str, event: Event) -> None:
-    db.execute("UPDATE states SET deleted = ? WHERE number = ? AND deleted = 0", (event.number, event.body["state"]))
+    db.execute(
+        "UPDATE states SET deleted = ? WHERE number = ? AND deleted = 0", (event.number, _number(event.body["state"]))
+    )
 
 
 def _condemned(db: sqlite3.Connection, domain: str, event: Event) -> None:
     db.executemany(
-        "INSERT OR IGNORE INTO condemned VALUES (?, ?)", [(domain, str(key)) for key in event.body["archives"]]
+        "INSERT OR IGNORE INTO condemned VALUES (?, ?)", [(domain, _text(key)) for key in event.body["archives"]]
     )
 
 
-_HANDLERS: dict[str, Callable[[sqlite3.Connection, str, Event], None]] = {
+_Handlers = dict[str, Callable[[sqlite3.Connection, str, Event], None]]
+
+_OF_THE_STORE: _Handlers = {kinds.STATE_CREATED: _state_created, kinds.STATE_DELETED: _state_deleted}
+_OF_A_DOMAIN: _Handlers = {
     kinds.UPLOADED: _uploaded,
     kinds.DELETED: _deleted,
     kinds.STATE_SET: _state_set,
     kinds.STATE_REMOVED: _state_removed,
-    kinds.STATE_CREATED: _state_created,
-    kinds.STATE_DELETED: _state_deleted,
     kinds.CONDEMNED: _condemned,
 }

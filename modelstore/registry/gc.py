@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelstore.records import parse_time
-from modelstore.registry import events as kinds
-from modelstore.registry import keys
+from modelstore.registry import events as kinds, keys
 from modelstore.registry.registry import Registry
 from modelstore.storage.base import ObjectInfo
 
@@ -64,11 +63,11 @@ def collect(registry: Registry, dry_run: bool = False, grace: timedelta = GRACE)
     storage = registry.storage
     before = storage.clock() - grace
     found: list[Garbage] = []
-    for part in list(storage.list_children(keys.ARCHIVES)):
-        domain = keys.decode_name(part)
+    for domain in list(keys.decode_names(storage.list_children(keys.ARCHIVES))):
         garbage = list(_garbage(registry, domain, before))
-        if garbage and not dry_run:
-            _free(registry, domain, [item.key for item in garbage])
+        if not dry_run:
+            freed = _free(registry, domain, [item.key for item in garbage])
+            garbage = [item for item in garbage if item.key in freed]
         found += garbage
     swept = 0 if dry_run else storage.sweep("", before)
     return GcReport(tuple(found), dry_run, swept)
@@ -102,7 +101,9 @@ def _reason(info: ObjectInfo, owner: tuple[int, str, int] | None, before: dateti
     return "deleted" if parse_time(deleted_at) < before else None
 
 
-def _free(registry: Registry, domain: str, archives: list[str]) -> None:
+def _free(registry: Registry, domain: str, archives: list[str]) -> set[str]:
+    """Those of the archives that nobody has begun to use meanwhile are gone; returns which."""
+    freed: set[str] = set()
     for start in range(0, len(archives), _BATCH):
         batch = archives[start : start + _BATCH]
 
@@ -117,3 +118,5 @@ def _free(registry: Registry, domain: str, archives: list[str]) -> None:
         event = registry.logs.commit(domain, intent)
         if event is not None:
             registry.storage.delete(event.body["archives"])
+            freed.update(event.body["archives"])
+    return freed

@@ -12,7 +12,10 @@ for the store's own log.
 
 from __future__ import annotations
 
+import numbers
 import unicodedata
+import uuid
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
 
 from modelstore.exceptions import InvalidNameError
@@ -30,7 +33,7 @@ MAX_ENCODED = 200
 _DIGITS = 12
 
 
-def clean_name(what: str, name: str) -> str:
+def clean_name(what: str, name: object) -> str:
     """The normal form (NFC) of a name, as it stands in records.
 
     Raises:
@@ -52,8 +55,19 @@ def clean_name(what: str, name: str) -> str:
     return name
 
 
+def clean_id(model_id: object) -> str:
+    """The normal form of a model id; numbers and UUIDs stand for what they look like.
+
+    Raises:
+        InvalidNameError: as `clean_name`.
+    """
+    if isinstance(model_id, (numbers.Integral, uuid.UUID)):
+        model_id = str(model_id)
+    return clean_name("model id", model_id)
+
+
 def encode_name(name: str) -> str:
-    """A name as one part of a key: percent-encoded UTF-8. `decode_name(encode_name(n)) == n`.
+    """A name as one part of a key: percent-encoded UTF-8.
 
     A dot at the start would hide a file and a dot at the end is lost on Windows, so both are encoded.
     """
@@ -65,9 +79,12 @@ def encode_name(name: str) -> str:
     return encoded
 
 
-def decode_name(part: str) -> str:
-    """The inverse of `encode_name`."""
-    return unquote(part, errors="strict")
+def decode_names(parts: Iterable[str]) -> Iterator[str]:
+    """The names that these parts of keys are; what is no name as `encode_name` writes it is not ours."""
+    for part in parts:
+        name = unquote(part, errors="replace")
+        if encode_name(name) == part:
+            yield name
 
 
 def base_prefix(domain: str | None) -> str:
@@ -93,7 +110,7 @@ def event_key(domain: str | None, number: int) -> str:
 def parse_event_key(key: str) -> int | None:
     """The number of the event that lies under this key; None for anything else."""
     name = key.rpartition("/")[2]
-    digits, dot, suffix = name.partition(".")
+    digits, _, suffix = name.partition(".")
     return int(digits) if suffix == "json" and len(digits) == _DIGITS and digits.isdecimal() else None
 
 
@@ -109,8 +126,8 @@ def compact_key(domain: str | None, first: int, last: int) -> str:
 
 def parse_compact_key(key: str) -> tuple[int, int] | None:
     """The first and last event that a joined file holds; None for anything else."""
-    name, dot, suffix = key.rpartition("/")[2].partition(".")
-    first, dash, last = name.partition("-")
+    name, _, suffix = key.rpartition("/")[2].partition(".")
+    first, _, last = name.partition("-")
     if suffix != "ndjson.gz" or not (first.isdecimal() and last.isdecimal()):
         return None
     return int(first), int(last)

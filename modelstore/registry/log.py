@@ -152,7 +152,7 @@ def _read_joined(storage: Storage, domain: str | None, after: int) -> tuple[list
 
     events: list[bytes] = []
     reached = after
-    for (first, last), lines in zip(chosen, in_parallel(read, chosen)):
+    for (first, last), lines in zip(chosen, in_parallel(read, chosen), strict=True):
         if lines is None:
             lines = _read_events(storage, domain, range(first, last + 1))
         events += lines[max(0, after + 1 - first) :]

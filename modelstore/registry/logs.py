@@ -22,6 +22,7 @@ from typing import Any
 from modelstore.exceptions import (
     CommitUnknownError,
     IntegrityError,
+    ModelStoreError,
     NewerFormatError,
     ObjectNotFoundError,
     OfflineError,
@@ -31,6 +32,7 @@ from modelstore.records import encode_json, format_time, now, parse_time
 from modelstore.registry import compaction, keys
 from modelstore.registry.events import VOID, Event, parse_event
 from modelstore.registry.index import Index
+from modelstore.registry.indexfile import IndexFailedError
 from modelstore.registry.log import LogReplacedError, Position, read_event, read_new
 from modelstore.storage.base import Created, Storage
 
@@ -74,9 +76,7 @@ class Logs:
             OfflineError: offline, and this machine has never read this store.
         """
         if self._index is None:
-            store_id = (
-                Index.last_known(self._index_folder, self.storage.address) if offline else self._read_marker()
-            )
+            store_id = Index.last_known(self._index_folder, self.storage.address) if offline else self._read_marker()
             if store_id is None:
                 if offline:
                     raise OfflineError(f"{self.storage.address} was never read on this machine; load it once online")
@@ -87,28 +87,35 @@ class Logs:
     def refresh(self, domain: str | None, offline: bool = False) -> Index | None:
         """Fold what is new in one log; see `read_new` for what it costs. None while there is no store."""
         for attempt in range(8):
+            just_looked = self._index is None
             index = self.index(offline)
             if index is None or offline:
                 return index
             try:
                 known = index.position(domain)
-                new = read_new(self.storage, domain, known)
+                if known.number == 0 and not just_looked and self._read_marker() != index.store_id:
+                    # Only a remembered event tells that the store is still the same; without one, its marker does.
+                    self._replaced(index, domain, known)
+                    continue
+                try:
+                    new = read_new(self.storage, domain, known)
+                except LogReplacedError:
+                    self._replaced(index, domain, known)
+                    continue
                 if not new.events and new.etag in ("", known.etag):
                     return index
                 reached = index.extend(domain, known, new.events, new.etag or known.etag)
                 if reached.number >= known.number + len(new.events):
                     return index
-            except LogReplacedError:
-                self._replaced(index, domain)
-            except sqlite3.DatabaseError as error:
+            except IndexFailedError as error:
                 # Whatever is wrong with the index, the logs themselves are all that is needed to build it anew.
-                _logger.debug("the local index is built anew: %s", error)
-                index.reset() if attempt < 2 else self._without_index_file()
+                _logger.debug("the local index is not used: %s", error)
+                index.reset() if error.damaged and attempt < 2 else self._without_index_file()
         raise IntegrityError(self.storage.address, "log", "it keeps changing under the reader; try again")
 
-    def _replaced(self, index: Index, domain: str | None) -> None:
+    def _replaced(self, index: Index, domain: str | None, known: Position) -> None:
         """Another log lies at the address: of a store made anew (another id), or of one put back from a copy."""
-        index.forget(domain)
+        index.forget(domain, known)
         index.close()
         self._index = None
 
@@ -118,9 +125,7 @@ class Logs:
 
     def event(self, index: Index, domain: str | None, number: int) -> Event:
         """A folded event."""
-        raw = index.event(domain, number)
-        data = json.loads(raw)
-        return parse_event(raw, domain, number, data["previous"])
+        return parse_event(index.event(domain, number), domain, number, None)
 
     def _read_marker(self) -> str | None:
         try:
@@ -131,7 +136,7 @@ class Logs:
             marker = json.loads(raw)
             version, store_id = marker["format"], marker["store"]
             readable = isinstance(version, int) and isinstance(store_id, str) and store_id.isalnum()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(f"{self.storage.address}{keys.MARKER}", "marker", repr(error)) from error
         if not readable:
             raise IntegrityError(f"{self.storage.address}{keys.MARKER}", "marker", "it has no format and store id")
@@ -167,11 +172,9 @@ class Logs:
             CommitUnknownError: it may or may not have been committed.
             StorageError: it was certainly not committed.
         """
-        self.ensure_store()
         mark = secrets.token_hex(16)
         while True:
-            index = self.refresh(domain)
-            assert index is not None
+            index = self.refresh(domain) or self.ensure_store()
             known = index.position(domain)
             with index.read() as db:
                 wanted = intent(db)
@@ -180,10 +183,17 @@ class Logs:
             event = self._event(domain, known, mark, *wanted)
             raw = event.encode()
             if self._append(event, raw):
-                index.extend(domain, known, [raw], "")
-                if event.number % keys.SEGMENT == 0:
-                    compaction.compact(self.storage, index, domain, event.number)
+                self._fold_own(index, known, event, raw)
                 return event
+
+    def _fold_own(self, index: Index, known: Position, event: Event, raw: bytes) -> None:
+        """Spare the next reader some work. The event stands, so no failure here may say that it does not."""
+        try:
+            index.extend(event.domain, known, [raw], "")
+            if event.number % keys.SEGMENT == 0:
+                compaction.compact(self.storage, index, event.domain, event.number)
+        except Exception as error:
+            _logger.debug("event %s of %r is left to the next reader: %s", event.number, event.domain, error)
 
     def _event(self, domain: str | None, known: Position, mark: str, kind: str, body: dict[str, Any]) -> Event:
         return Event(
@@ -226,39 +236,49 @@ class Logs:
         The same bytes are sent to the same number until the storage has said made or refused. To give up, a void
         event takes the number first: only then can the lost one never appear.
         """
-        outcome = self._insist(key, raw)
+        outcome, reason = self._insist(key, raw)
         if outcome is Created.UNKNOWN:
             void = Event(
                 event.domain, event.number, VOID, event.time, event.user, secrets.token_hex(16), event.previous
             )
-            outcome = self._insist(key, void.encode())
+            outcome, reason = self._insist(key, void.encode())
             if outcome is Created.MADE:
                 raise StorageError(f"{self.storage.address} stopped answering; nothing was committed", key)
-        if outcome is Created.MADE:
-            return True
-        if outcome is Created.REFUSED:
-            try:
-                return self._is_ours(event)
-            except StorageError as error:
-                raise CommitUnknownError(event.domain or "the store", event.number, str(error)) from error
-        raise CommitUnknownError(event.domain or "the store", event.number, "no answer to any of several tries")
+        if outcome is Created.UNKNOWN:
+            raise CommitUnknownError(event.domain or "the store", event.number, reason)
+        return outcome is Created.MADE or self._is_ours(event)
 
-    def _insist(self, key: str, raw: bytes) -> Created:
+    def _insist(self, key: str, raw: bytes) -> tuple[Created, str]:
+        """Create until there is an answer; what the last try said if there is none."""
+        reason = "no answer to any of several tries"
         for attempt in range(RETRIES):
             self.pause(0.05 * 2**attempt)
-            outcome = self.storage.create(key, raw)
+            try:
+                outcome = self.storage.create(key, raw)
+            except StorageError as error:
+                # It says that this request did nothing, and nothing of the one whose answer was lost.
+                reason = str(error)
+                continue
             if outcome is not Created.UNKNOWN:
-                return outcome
-        return Created.UNKNOWN
+                return outcome, ""
+        return Created.UNKNOWN, reason
 
     def _is_ours(self, event: Event) -> bool:
-        winner = read_event(self.storage, event.domain, event.number)
-        return parse_event(winner, event.domain, event.number, event.previous).mark == event.mark
+        """Whether the event that has taken the number is one's own.
+
+        Raises:
+            CommitUnknownError: it cannot be read, so it may be.
+        """
+        try:
+            # Only the mark: what else may be wrong with another's event is said when it is folded.
+            return bool(json.loads(read_event(self.storage, event.domain, event.number))["mark"] == event.mark)
+        except (ModelStoreError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CommitUnknownError(event.domain or "the store", event.number, str(error)) from error
 
 
 def user() -> str:
     """The name under which this process acts; empty if the system has none."""
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode("utf-8", "replace").decode()  # a name that is not UTF-8 has surrogates
     except (OSError, KeyError, ImportError):
         return ""

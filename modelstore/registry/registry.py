@@ -15,14 +15,14 @@ from modelstore.exceptions import (
     ModelNotFoundException,
     StorageError,
 )
-from modelstore.records import ModelRecord
-from modelstore.registry import events as kinds
-from modelstore.registry import fold, keys
+from modelstore.records import ModelRecord, check_record
+from modelstore.registry import events as kinds, fold, keys
 from modelstore.registry.events import Event
 from modelstore.registry.index import Index
 from modelstore.registry.logs import Logs
 from modelstore.registry.states import States
 from modelstore.storage.base import Storage
+
 
 @dataclass(frozen=True)
 class Model:
@@ -67,7 +67,7 @@ class Registry:
             with index.read() as db:
                 rows = db.execute("SELECT domain FROM logs WHERE domain <> ? AND number > 0", (fold.STORE,))
                 return sorted(row[0] for row in rows)
-        return sorted(keys.decode_name(part) for part in self.storage.list_children(keys.DOMAINS))
+        return sorted(keys.decode_names(self.storage.list_children(keys.DOMAINS)))
 
     def open_domain(self, domain: str, offline: bool = False) -> tuple[str, Index]:
         """The domain's normal name, and the index with its log folded up to now.
@@ -121,21 +121,22 @@ class Registry:
                 number = fold.first_value(db, fold.LAST_HOLDER, name, state)
             else:
                 number = fold.first_value(db, fold.LATEST, name)
-        if number is None:
-            what = f"no model in state {state_name!r}" if state_name is not None else "no model any more"
-            raise ModelNotFoundException(name, None, f"domain {name!r} holds {what}")
-        if model_id is not None and state is not None and state not in self.states.held(index, name, number):
-            raise ModelNotFoundException(name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}")
-        return self.model(self.logs.event(index, name, number))
+            if number is None:
+                what = f"no model in state {state_name!r}" if state_name is not None else "no model any more"
+                raise ModelNotFoundException(name, None, f"domain {name!r} holds {what}")
+            if model_id is not None and state is not None and state not in self.states.held(index, name, number):
+                raise ModelNotFoundException(name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}")
+            event = self.logs.event(index, name, number)
+        return self.model(event)
 
     def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
         """Whether the domain holds a model of this id, deleted ones not counted."""
-        try:
-            name, index = self.open_domain(domain, offline)
-        except DomainNotFoundException:
+        name, model_id = keys.clean_name("domain", domain), keys.clean_id(model_id)
+        index = self.logs.refresh(name, offline)
+        if index is None:
             return False
         with index.read() as db:
-            return fold.live_number(db, name, keys.clean_name("model id", model_id)) is not None
+            return fold.live_number(db, name, model_id) is not None
 
     def check_free(self, domain: str, model_id: str) -> None:
         """Fail early, before the work of an upload; the commit checks again.
@@ -154,20 +155,19 @@ class Registry:
             StorageError: gc has condemned the archive in the meantime, or the storage failed.
             CommitUnknownError: it may or may not have been committed.
         """
+        body = {"model_id": model_id, "record": record, "archive": archive}
 
         def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
             if fold.live_number(db, domain, model_id) is not None:
                 raise ModelExistsException(domain, model_id)
             if fold.is_condemned(db, domain, archive["key"]):
-                raise StorageError("the upload took so long that gc has removed its archive; upload again", archive["key"])
-            return kinds.UPLOADED, {"model_id": model_id, "record": record, "archive": archive}
+                raise StorageError("the upload took so long that gc removed its archive; upload again", archive["key"])
+            return kinds.UPLOADED, body
 
         event = self.logs.commit(domain, intent)
         assert event is not None
         # Read back from the stored form, so that upload returns exactly what every later reader sees.
-        return self.model(
-            Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]})
-        )
+        return self.model(Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]}))
 
     def delete(self, domain: str, model_id: str, purge: bool = False) -> str | None:
         """Commit a tombstone; returns the key of the archive if its bytes are to go now.
@@ -175,32 +175,34 @@ class Registry:
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
         """
-        name, index = self.open_domain(domain)
+        name, _ = self.open_domain(domain)
+        archive: str | None = None
 
         def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
+            nonlocal archive
             number = fold.require_live(db, name, model_id)
+            archive = fold.own_archive(db, name, number)
             return kinds.DELETED, {"model": number, "purge": purge}
 
-        event = self.logs.commit(name, intent)
-        if not purge or event is None:
-            return None
-        with index.read() as db:
-            row = db.execute(
-                "SELECT archive FROM models WHERE domain = ? AND number = ?", (name, event.body["model"])
-            ).fetchone()
-        return str(row[0])
+        self.logs.commit(name, intent)
+        return archive if purge else None
 
     def model(self, event: Event) -> Model:
-        """The model of an upload event, with its record as `get_model_info` gives it."""
-        try:
-            record, archive = event.body["record"], event.body["archive"]
-            assembled = {
-                "model": {**record["model"]},
-                "storage": {**self.storage.location(archive["key"]), "archive": archive},
-                "code": {**record["code"], "created": event.time},
-                **{key: value for key, value in record.items() if key not in ("model", "storage", "code")},
-            }
-        except (KeyError, TypeError) as error:
-            subject = f"event {event.number} of {event.domain!r}"
-            raise IntegrityError(subject, "record", f"it cannot be read: {error!r}") from error
+        """The model of an upload event, with its record as `get_model_info` gives it.
+
+        Raises:
+            IntegrityError: the event does not hold what a record has.
+        """
+        subject = f"event {event.number} of {event.domain!r}"
+        record, archive = check_record(event.body.get("record"), subject), event.body.get("archive")
+        if not isinstance(archive, dict) or not isinstance(archive.get("key"), str):
+            raise IntegrityError(subject, "record", "it does not say where its archive lies")
+        if record["model"]["model_id"] != event.body.get("model_id"):
+            raise IntegrityError(subject, "record", f"it is of another model, {record['model']['model_id']!r}")
+        assembled = {
+            "model": {**record["model"]},
+            "storage": {**self.storage.location(archive["key"]), "archive": archive},
+            "code": {**record["code"], "created": event.time},
+            **{key: value for key, value in record.items() if key not in ("model", "storage", "code")},
+        }
         return Model(event.domain or "", event.number, ModelRecord.from_dict(assembled), archive)

@@ -1,6 +1,6 @@
 """Model states: names defined in the store's log, and the models in each domain's log that were put into them.
 
-A state *is* its defining event. Domain events refer to it by number, so a state that is deleted and made again is empty.
+A state *is* its defining event. Domain events refer to it by number, so one that is deleted and made again is empty.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelstore.exceptions import InvalidNameError, StateNotFoundError
-from modelstore.registry import events as kinds
-from modelstore.registry import fold, keys
+from modelstore.registry import events as kinds, fold, keys
 from modelstore.registry.index import Index
 from modelstore.registry.logs import Logs
 
@@ -27,13 +26,13 @@ class States:
         open_domain: gives a domain's normal name and its folded log, or raises DomainNotFoundException.
     """
 
-    def __init__(self, logs: Logs, open_domain: Callable[[str], tuple[str, Index]]) -> None:
+    def __init__(self, logs: Logs, open_domain: Callable[..., tuple[str, Index]]) -> None:
         self.logs = logs
         self._open_domain = open_domain
 
-    def names(self) -> list[str]:
+    def names(self, offline: bool = False) -> list[str]:
         """The names of the states that exist, in the order in which they were created."""
-        index = self.logs.refresh(None)
+        index = self.logs.refresh(None, offline)
         if index is None:
             return []
         with index.read() as db:
@@ -107,14 +106,14 @@ class States:
 
         self.logs.commit(name, intent)
 
-    def of(self, domain: str, model_id: str) -> list[str]:
+    def of(self, domain: str, model_id: str, offline: bool = False) -> list[str]:
         """The states that a model is in, in the order in which they were created.
 
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
         """
-        self.logs.refresh(None)
-        name, index = self._open_domain(domain)
+        self.logs.refresh(None, offline)
+        name, index = self._open_domain(domain, offline)
         with index.read() as db:
             number = fold.require_live(db, name, model_id)
             held = self.held(index, name, number)
@@ -140,4 +139,4 @@ class States:
                 number = fold.state_number(db, name)
             if number is not None:
                 return number
-        raise StateNotFoundError(name, self.names() if not offline else ())
+        raise StateNotFoundError(name, self.names(offline))

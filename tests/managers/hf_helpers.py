@@ -68,9 +68,10 @@ def digests(path: Path) -> dict[str, str]:
 def read_elsewhere(*paths: Path) -> list[dict[str, Any]]:
     """The fingerprint of each folder's objects, taken in one fresh process without a network."""
     environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "tests.managers.hf_helpers", *map(str, paths)],
-        capture_output=True, text=True, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False,
+        capture_output=True, text=True, cwd=ROOT, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -134,7 +135,13 @@ def _model(model: Any) -> dict[str, Any]:
     first: dict[int, str] = {}
     return {
         "tensors": {
-            name: [str(tensor.dtype), list(tensor.shape), tensor.requires_grad, _digest(_bytes(tensor))]
+            name: [
+                str(tensor.dtype),
+                list(tensor.shape),
+                tensor.is_contiguous(),
+                tensor.requires_grad,
+                _digest(_bytes(tensor)),
+            ]
             for name, tensor in named
         },
         "ties": {name: first.setdefault(id(tensor), name) for name, tensor in sorted(named, key=lambda item: item[0])},

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,12 @@ import torch
 import transformers as hf
 
 from modelstore.exceptions import (
-    IntegrityError,
-    InvalidArgumentError,
     PickleNotAllowedError,
-    UnsupportedObjectError,
 )
 from modelstore.managers.detection import all_managers
 from tests.managers import hf_cases, hf_helpers, hf_parts
 from tests.managers.hf_helpers import entry, fingerprint, keep, read_elsewhere, restore
+from tests.managers.hf_special import SPECIAL
 
 TEXT = {key: value.clamp(max=12) for key, value in hf_cases.TEXT.items()}
 
@@ -58,95 +55,14 @@ def test_every_architecture_comes_back_bit_for_bit(tmp_path: Path) -> None:
         assert found[name] == json.loads(json.dumps(expected[name])), name
 
 
-def half(dtype: torch.dtype) -> Callable[[], Any]:
-    """A model of this dtype throughout, its buffers too."""
-    return lambda: hf_cases.CASES["llama"][0]().to(dtype)
-
-
-def mixed() -> Any:
-    """A half-precision model with a norm and the head in single precision."""
-    model = hf_cases.CASES["mistral"][0]().to(torch.bfloat16)
-    model.model.norm.to(torch.float32)
-    model.lm_head.to(torch.float32)
-    return model
-
-
-def in_fp32_when_loaded() -> Any:
-    """A class that keeps modules in float32 when it is loaded, all of it in float16."""
-    return hf_cases.CASES["t5"][0]().to(torch.float16)
-
-
-def partly_frozen() -> Any:
-    """A model in training, with a frozen backbone in evaluation mode."""
-    model = hf_parts.classifier().train()
-    model.distilbert.eval()
-    model.distilbert.requires_grad_(False)
-    return model
-
-
-def without_pooler() -> Any:
-    """A model whose constructor was given a switch."""
-    torch.manual_seed(4)
-    return hf.BertModel(hf.BertConfig(**hf_cases.SMALL), add_pooling_layer=False)
-
-
-def untied() -> Any:
-    """A model whose configuration ties what was set apart later."""
-    model = hf_cases.CASES["gpt2"][0]()
-    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 2)
-    return model
-
-
-def tied_by_hand() -> Any:
-    """A model with a tie that its configuration does not know of."""
-    model = hf_cases.CASES["llama"][0]()
-    model.lm_head.weight = model.model.embed_tokens.weight
-    return model
-
-
-def eager() -> Any:
-    """A model with another attention implementation than the usual one."""
-    model = hf_cases.CASES["bert Model"][0]()
-    model.set_attn_implementation("eager")
-    return model
-
-
-def generating() -> Any:
-    """A model with generation settings of its own."""
-    model = hf_cases.CASES["gpt2"][0]()
-    model.generation_config = hf.GenerationConfig(do_sample=True, temperature=0.7, top_k=7, max_new_tokens=5)
-    return model
-
-
-def named() -> Any:
-    """A model that remembers where it once came from."""
-    model = hf_parts.classifier()
-    model.name_or_path = model.config.name_or_path = "somebody/something"
-    return model
-
-
-def not_contiguous() -> Any:
-    """A model with a transposed weight."""
-    model = hf_parts.classifier()
-    model.pre_classifier.weight = torch.nn.Parameter(model.pre_classifier.weight.detach().t())
-    return model
-
-
-SPECIAL = {
-    "bf16": half(torch.bfloat16), "fp16": half(torch.float16), "fp64": half(torch.float64), "mixed": mixed,
-    "kept in fp32": in_fp32_when_loaded, "frozen": partly_frozen, "no pooler": without_pooler, "untied": untied,
-    "tied by hand": tied_by_hand, "eager": eager, "generating": generating, "named": named,
-    "not contiguous": not_contiguous,
-}  # fmt: skip
-
-
 def test_what_from_pretrained_would_not_restore_is_restored(tmp_path: Path) -> None:
     """Dtypes, modes, frozen parameters, unusual ties, constructor switches, attention and names are kept."""
     inputs = {"input_ids": TEXT["input_ids"]}
     paths, expected = [], {}
     for name, build in SPECIAL.items():
         model = build()
-        call = {**inputs, "decoder_input_ids": inputs["input_ids"]} if name == "kept in fp32" else inputs
+        call = hf_cases.IMAGE if name == "channels last" else inputs
+        call = {**inputs, "decoder_input_ids": inputs["input_ids"]} if name == "kept in fp32" else call
         paths.append(keep(tmp_path / name, call, model=model))
         expected[name] = fingerprint((model, model.config), (call,))
     found = dict(zip(expected, read_elsewhere(*paths), strict=True))
@@ -335,116 +251,6 @@ def test_uploading_leaves_the_objects_alone(tmp_path: Path) -> None:
     assert dict(vars(model.config)) == config
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_into_fills_a_model_without_pickle(tmp_path: Path) -> None:
-    """The stored weights are copied into a model of the caller's, which comes back; also from experts' files."""
-    for name in ("mixtral", "bert ForSequenceClassification", "llama tied"):
-        build, inputs = hf_cases.CASES[name]
-        model = build().eval()
-        path = keep(tmp_path / name, model=model)
-        mine = build().eval()
-        with torch.no_grad():
-            for parameter in mine.parameters():
-                parameter.add_(1)
-        loaded, config = restore(path, allow_pickle=False, into=mine)
-        assert loaded is mine
-        assert config is mine.config
-        assert hf_helpers.outputs(mine, inputs) == hf_helpers.outputs(model, inputs)
-
-
-@pytest.mark.parametrize(
-    ("into", "message"),
-    [
-        (lambda: hf.BertForTokenClassification(hf.BertConfig(**hf_cases.SMALL)), "classifier"),
-        (lambda: hf_cases.CASES["bert ForSequenceClassification"][0]().__class__(hf.BertConfig()), "fit"),
-        (lambda: torch.nn.Linear(2, 2), "Linear"),
-        (lambda: hf.BertForSequenceClassification(hf.BertConfig(**hf_cases.SMALL)).to("meta"), "meta"),
-    ],
-    ids=["another head", "another size", "another library", "no memory"],
-)
-def test_into_refuses_what_does_not_fit(tmp_path: Path, into: Callable[[], Any], message: str) -> None:
-    """A model with other weights than the stored ones is refused, and named."""
-    torch.manual_seed(7)
-    model = hf.BertForSequenceClassification(hf.BertConfig(**hf_cases.SMALL, num_labels=5))
-    path = keep(tmp_path / "a", model=model)
-    with pytest.raises(InvalidArgumentError, match=message):
-        restore(path, into=into())
-
-
-def meta() -> Any:
-    with torch.device("meta"):
-        return hf_parts.classifier()
-
-
-def with_another_head() -> Any:
-    model = hf_parts.classifier()
-    model.classifier = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.Linear(8, 2))
-    return model
-
-
-def resized_behind_the_configuration() -> Any:
-    model = hf_parts.classifier()
-    model.classifier = torch.nn.Linear(16, 9)
-    return model
-
-
-def with_bad_generation_settings() -> Any:
-    model = hf_cases.CASES["gpt2"][0]()
-    model.generation_config.temperature = 0.5
-    model.generation_config.do_sample = False
-    return model
-
-
-class Demanding(hf.DistilBertForSequenceClassification):
-    """A class whose constructor takes more than a configuration."""
-
-    def __init__(self, config: Any, more: int) -> None:
-        super().__init__(config)
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (meta, "meta device"),
-        (with_another_head, "classifier.0.bias.*manager='pytorch'"),
-        (resized_behind_the_configuration, "of another shape: classifier"),
-        (lambda: Demanding(hf_parts.classifier().config, 1), "more"),
-        (with_bad_generation_settings, "generation|temperature"),
-    ],
-    ids=["meta", "another head", "resized", "constructor", "generation"],
-)
-def test_what_could_not_be_loaded_is_refused_at_the_upload(
-    tmp_path: Path, build: Callable[[], Any], message: str
-) -> None:
-    """A model that its class and configuration do not describe is refused before anything is stored, with advice."""
-    with pytest.raises(UnsupportedObjectError, match=message):
-        keep(tmp_path / "a", model=build())
-
-
-def test_a_record_cannot_name_other_classes(tmp_path: Path) -> None:
-    """A record that names something else than a class of transformers' kind is refused before it is called."""
-    path = keep(tmp_path / "a", tokenizer=hf_parts.word_tokenizer())
-    for name in ("subprocess:Popen", "os:system", "transformers:Trainer", "collections:Missing", "nonsense"):
-        entries = json.loads((path / "entries.json").read_text())
-        entries[0]["state"]["tokenizer"]["class"] = name
-        (path / "entries.json").write_text(json.dumps(entries))
-        with pytest.raises(IntegrityError):
-            restore(path)
-
-
-def test_missing_weights_are_an_error(tmp_path: Path) -> None:
-    """Files that lack a weight do not load with random numbers in its place."""
-    from safetensors.torch import load_file, save_file
-
-    path = keep(tmp_path / "a", model=hf_parts.classifier())
-    file = path / "files" / "model" / "model.safetensors"
-    tensors = load_file(file)
-    del tensors["classifier.bias"]
-    file.unlink()
-    save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(IntegrityError, match="missing: classifier.bias"):
-        restore(path)
 
 
 def test_detection_finds_this_manager() -> None:

@@ -42,7 +42,11 @@ def write_log(storage: Any, domain: str, count: int) -> None:
     storage.create(keys.MARKER, b'{"format":1,"store":"abc"}\n')
     previous, raws = FIRST_PREVIOUS, []
     for number in range(1, count + 1):
-        body = {"model_id": f"m{number}", "record": record_of(domain, f"m{number}"), "archive": {"key": f"archives/{number}"}}
+        body = {
+            "model_id": f"m{number}",
+            "record": record_of(domain, f"m{number}"),
+            "archive": {"key": f"archives/{number}"},
+        }
         event = Event(domain, number, UPLOADED, "2026-01-01T00:00:00.000000Z", "u", f"{number:032x}", previous, body)
         raws.append(event.encode())
         previous = digest(raws[-1])

@@ -104,7 +104,7 @@ def test_one_registry_shared_by_threads() -> None:
 
     def write(writer: int) -> None:
         for number in range(10):
-            registry.add("d", f"{writer}-{number}", record_of("d", ""), {"key": f"archives/{writer}"})
+            registry.add("d", f"{writer}-{number}", record_of("d", f"{writer}-{number}"), {"key": f"archives/{writer}"})
 
     threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -239,7 +239,9 @@ def test_the_marker_of_a_newer_store_is_refused() -> None:
         open_registry(storage).models("d")
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b'{"format": 1, "store": "../x"}', b'{"format": "1", "store": "a"}', b"[1]"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{}", b'{"format": 1, "store": "../x"}', b'{"format": "1", "store": "a"}', b"[1]"]
+)
 def test_a_damaged_marker_is_found(raw: bytes) -> None:
     """A marker that cannot be read is an error, and never becomes a file name."""
     storage = MemoryStorage()

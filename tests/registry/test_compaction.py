@@ -107,7 +107,7 @@ def test_segments_that_nobody_joined_are_joined_by_the_next_writer_to_fill_one()
     storage.delete([keys.compact_key("d", 1, 64)])
     registry = open_registry(storage)
     for number in range(100, 128):
-        registry.add("d", f"m{number}", record_of("d", ""), {"key": f"archives/{number}"})
+        registry.add("d", f"m{number}", record_of("d", f"m{number}"), {"key": f"archives/{number}"})
     assert [info.key for info in storage.list("domains/d/compact/")] == [
         keys.compact_key("d", 1, 64),
         keys.compact_key("d", 65, 128),
@@ -122,7 +122,7 @@ def test_a_reader_far_behind_uses_joined_files() -> None:
     reader.models("d")
     registry = open_registry(storage)
     for number in range(10, 330):
-        registry.add("d", f"m{number}", record_of("d", ""), {"key": f"archives/{number}"})
+        registry.add("d", f"m{number}", record_of("d", f"m{number}"), {"key": f"archives/{number}"})
     storage.requests.clear()
     assert len(reader.models("d")) == 330
     assert len(storage.requests) < 25

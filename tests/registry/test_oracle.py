@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from modelstore.exceptions import (
@@ -19,7 +18,7 @@ from modelstore.exceptions import (
 )
 from modelstore.registry.registry import Registry
 from modelstore.storage.memory import MemoryStorage
-from tests.registry.helpers import open_registry
+from tests.registry.helpers import open_registry, record_of
 
 DOMAINS = st.sampled_from(["fraud", "a/b", ".."])
 IDS = st.sampled_from(["m1", "m2", "m3", "m 4"])
@@ -61,7 +60,11 @@ class RegistryMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.storage = MemoryStorage()
         index = Path(self.folder.name)
-        self.writers = [open_registry(self.storage, index), open_registry(self.storage, index), open_registry(self.storage)]
+        self.writers = [
+            open_registry(self.storage, index),
+            open_registry(self.storage, index),
+            open_registry(self.storage),
+        ]
         self.oracle = Oracle()
 
     def teardown(self) -> None:
@@ -90,7 +93,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
         def real() -> None:
             key = f"archives/{len(list(self.storage.list('')))}"
-            record = {"model": {"model_id": model_id, "domain": domain}, "code": {}, "extra": None}
+            record = record_of(domain, model_id)
             self.writers[writer].add(domain, model_id, record, {"key": key})
 
         self.same(real, ideal)
@@ -169,5 +172,3 @@ class RegistryMachine(RuleBasedStateMachine):
 
 RegistryMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 TestRegistryEqualsItsOracle = RegistryMachine.TestCase
-
-

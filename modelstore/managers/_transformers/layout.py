@@ -117,6 +117,14 @@ def tensor_at(model: Any, path: str) -> Any:
     return getattr(model.get_submodule(module), name)
 
 
+def is_permuted(tensor: torch.Tensor) -> bool:
+    """Whether it lies in memory in another order of its dimensions than the usual, such as channels last."""
+    import torch
+
+    # A copy keeps the order where the tensor is dense, which views with gaps or overlaps are not.
+    return not tensor.is_contiguous() and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+
+
 def main_dtype(model: Any) -> Any:
     """The dtype of most of its memory."""
     import torch
@@ -141,20 +149,28 @@ def _groups(model: Any) -> dict[frozenset[str], Any]:
     return {frozenset(names[key]): tensor for key, tensor in tensors.items()}
 
 
-def not_restored(model: Any, built: Any, dtype: Any) -> tuple[list[list[str]], set[str]]:
-    """The tensors that `from_pretrained` would not restore as they are, each by its names; and those tied oddly."""
+def not_restored(model: Any, built: Any, dtype: Any) -> tuple[list[dict[str, Any]], set[str]]:
+    """The tensors that `from_pretrained` would not restore as they are.
+
+    Returns:
+        Each with all its names, whether it is a parameter, and whether its class computes it (so that no file of
+        transformers holds it); and the names of those that are tied in another way than the class ties them.
+    """
+    import torch
+
     built.tie_weights()
     usual = set(_groups(built))
     stored = set(model.state_dict()) - set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-    groups: list[list[str]] = []
+    groups: list[dict[str, Any]] = []
     odd: set[str] = set()
     for names, tensor in _groups(model).items():
         if names not in usual:
             odd |= names
         other_dtype = tensor.is_floating_point() and tensor.dtype != dtype
         if names not in usual or other_dtype or not names & stored:
-            groups.append(sorted(names))
-    return sorted(groups), odd
+            is_parameter = isinstance(tensor, torch.nn.Parameter)
+            groups.append({"names": sorted(names), "parameter": is_parameter, "computed": not names & stored})
+    return sorted(groups, key=lambda group: group["names"]), odd
 
 
 def summary(lists: Mapping[str, list[str]]) -> str:

@@ -19,6 +19,7 @@ from modelstore.exceptions import IntegrityError, InvalidArgumentError, Unsuppor
 from modelstore.folder import ModelFolder
 from modelstore.managers._transformers.files import add_tensors, align_files
 from modelstore.managers._transformers.layout import (
+    is_permuted,
     main_dtype,
     named_tensors,
     not_restored,
@@ -49,6 +50,7 @@ def save_model(model: Any, folder: ModelFolder, name: str) -> str:
         "training": model.training,
         "switched": [path for path, module in model.named_modules() if module.training != model.training],
         "frozen": [path for path, parameter in model.named_parameters() if not parameter.requires_grad],
+        "strides": {path: tensor.stride() for path, tensor in named_tensors(model) if is_permuted(tensor)},
         "name_or_path": model.name_or_path,
         "attention": _attention(model.config),
     }
@@ -61,7 +63,7 @@ def save_model(model: Any, folder: ModelFolder, name: str) -> str:
         dtype = main_dtype(model)
         restore["dtype"] = str(dtype).partition(".")[2]
         restore["groups"], odd = not_restored(model, built, dtype)
-        tensors = {group[0]: tensor_at(model, group[0]) for group in restore["groups"]}
+        tensors = {group["names"][0]: tensor_at(model, group["names"][0]) for group in restore["groups"]}
         if odd:
             # transformers drops tied tensors by its own table, which knows nothing of these ties.
             state_dict = {key: value.clone() if key in odd else value for key, value in model.state_dict().items()}
@@ -88,7 +90,7 @@ def load_model(cls: Any, config_class: Any, folder: Path, name: str) -> Any:
     if wrong and not restore.get("quantized"):
         raise IntegrityError(f"the {cls.__name__}", name, f"its class and its weights do not fit: {wrong}")
     if not restore.get("quantized"):
-        _settle(model, restore["dtype"], restored)
+        _settle(model, restore, restored)
     _set_modes(model, restore)
     return model
 
@@ -177,7 +179,12 @@ def _differences(report: Mapping[str, Any], restored: set[str]) -> str:
 
 
 def _set_tensors(model: Any, groups: Any, path: Path) -> set[str]:
-    """Put the tensors of `restore.safetensors` in place, those of one group as one; gives all their names."""
+    """Put the tensors of `restore.safetensors` in place, those of one group as one; gives all their names.
+
+    Raises:
+        IntegrityError: the model has no place for one of them. Buffers that another release of transformers computes
+            elsewhere are left to it.
+    """
     if not groups:
         return set()
     import torch
@@ -185,40 +192,62 @@ def _set_tensors(model: Any, groups: Any, path: Path) -> set[str]:
 
     tensors = load_file(path)
     for group in groups:
-        value: Any = tensors[group[0]]
-        module, _, leaf = group[0].rpartition(".")
-        if leaf in model.get_submodule(module)._parameters:
+        names = group["names"]
+        value: Any = tensors[names[0]]
+        if group["parameter"]:
             value = torch.nn.Parameter(value, requires_grad=value.is_floating_point() or value.is_complex())
-        for name in group:
-            module, _, leaf = name.rpartition(".")
-            owner = model.get_submodule(module)
-            if leaf in owner._parameters:
+        for name in names:
+            owner, leaf = _owner(model, name), name.rpartition(".")[2]
+            if owner is None or (group["parameter"] and leaf not in owner._parameters):
+                if group["computed"]:
+                    continue
+                raise IntegrityError(
+                    f"the {type(model).__name__}", name, "its class has no such weight; transformers may be another "
+                    "release than at the upload"
+                )  # fmt: skip
+            if group["parameter"]:
                 owner._parameters[leaf] = value
             elif leaf in owner._buffers:
                 owner._buffers[leaf] = value
             else:
                 owner.register_buffer(leaf, value, persistent=False)  # one that appears with the first call
-    return {name for group in groups for name in group}
+    return {name for group in groups for name in group["names"]}
 
 
-def _settle(model: Any, dtype: str, restored: set[str]) -> None:
-    """Undo that some classes keep modules in float32 when they are loaded, exact as the file holds `dtype`; and copy
-    what lies unaligned in the mapped file, for kernels round differently there.
+def _owner(model: Any, name: str) -> Any:
+    """The module that holds this parameter or buffer; None if there is none of its name."""
+    try:
+        return model.get_submodule(name.rpartition(".")[0])
+    except AttributeError:
+        return None
+
+
+def _settle(model: Any, restore: Mapping[str, Any], restored: set[str]) -> None:
+    """Give the tensors their place in memory and their dtype.
+
+    Some classes keep modules in float32 when they are loaded; going back is exact, as the file holds the narrower
+    numbers. Kernels round differently for tensors of another order of dimensions (channels last), or unaligned ones.
     """
     import torch
 
-    wanted = getattr(torch, dtype)
+    wanted = getattr(torch, restore["dtype"])
     for path, tensor in named_tensors(model):
         if tensor.is_floating_point() and tensor.dtype != wanted and path not in restored:
             tensor.data = tensor.data.to(wanted)
-        if tensor.data_ptr() % ALIGNMENT:
+        if path in restore["strides"]:
+            strides = tuple(restore["strides"][path])
+            if tensor.stride() != strides:
+                tensor.data = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor.data)
+        elif tensor.data_ptr() % ALIGNMENT:
             tensor.data = tensor.data.clone()
 
 
 def _set_modes(model: Any, restore: Mapping[str, Any]) -> None:
     model.train(restore["training"])
+    modules = dict(model.named_modules())
     for path in restore["switched"]:
-        model.get_submodule(path).training = not restore["training"]
+        if path in modules:  # another release of transformers may build other modules
+            modules[path].training = not restore["training"]
     frozen = set(restore["frozen"])
     for path, parameter in model.named_parameters():
         if parameter.is_floating_point() or parameter.is_complex():

@@ -1,0 +1,1 @@
+"""The parts of the TensorFlow manager: Keras objects and their code, SavedModels."""
