@@ -1,7 +1,7 @@
 """Train a network in two sittings: `python examples/pytorch_training.py [FOLDER]`.
 
-The first sitting uploads the model with its optimizer; the second loads both and goes on where the first left off. A service
-then takes the weights alone, into a network that it builds itself, with pickles refused.
+The first sitting uploads the model with its optimizer; the second loads both and goes on where the first left off. A
+service then takes the weights alone, into a network that it builds itself, with pickles refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 import torch
+
 from modelstore import ModelStore
 
 

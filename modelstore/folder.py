@@ -12,16 +12,17 @@ import shutil
 import stat
 import tempfile
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
 from modelstore.exceptions import FileChangedError, InvalidNameError, ModelStoreError, UnsupportedObjectError
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 
 class LazyPiece(Protocol):
@@ -35,7 +36,7 @@ class LazyPiece(Protocol):
         """Bytes start…stop (end exclusive), in host memory. May be called from several threads."""
 
 
-Piece = Union[Buffer, LazyPiece]
+Piece = Buffer | LazyPiece
 
 
 class FileSource(Protocol):
@@ -102,20 +103,24 @@ class MemorySource:
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._pieces: list[tuple[int, int, Piece]] = []
+        self._ends: list[int] = []
         end = 0
         for piece in pieces:
             if isinstance(piece, (bytes, bytearray, memoryview)):
-                piece = memoryview(piece).cast("B")
+                piece = memoryview(piece)
+                if not piece.nbytes:  # of whatever shape, which `cast` would refuse
+                    continue
+                piece = piece.cast("B")
             self._pieces.append((end, end + piece.nbytes, piece))
             end += piece.nbytes
+            self._ends.append(end)
         self.size = end
 
     def read(self, start: int, stop: int) -> list[Buffer]:
         """The parts of the pieces that lie between start and stop, without a copy where they are in host memory."""
         found: list[Buffer] = []
-        for begin, end, piece in self._pieces:
-            if end <= start:
-                continue
+        for index in range(bisect_right(self._ends, start), len(self._pieces)):
+            begin, end, piece = self._pieces[index]
             if begin >= stop:
                 break
             low, high = max(start, begin) - begin, min(stop, end) - begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,40 @@ def test_offline_by_environment_holds_for_every_question(
     assert store.get_model_states("d", "a") == ["s"]
     with pytest.raises(OfflineError):
         store.files("d", "a")
+
+
+def test_an_upload_interrupted_while_it_commits_keeps_its_bytes(store: ModelStore, model: str) -> None:
+    """Ctrl-C arrives just after the event was made: nobody knows, so the archive stays, and the model can be loaded."""
+    create = store.storage.create
+
+    def interrupted(key: str, data: bytes) -> Any:
+        create(key, data)
+        if "log/" in key:
+            raise KeyboardInterrupt
+        return create(key, data)
+
+    store.storage.create = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        store.upload("d", model_id="a", model=model)
+    store.storage.create = create  # type: ignore[method-assign]
+    assert store.load("d", "a").read_bytes() == b"weights"
+
+
+def test_one_store_serves_many_threads(store: ModelStore, model: str) -> None:
+    """Threads that share a store upload, load, mark and delete at once; each finds what it did."""
+
+    def work(number: int) -> list[str]:
+        name = f"m{number}"
+        store.upload("d", model_id=name, model=model)
+        store.create_model_state("s")
+        store.set_model_state("d", name, "s")
+        assert store.load("d", name).read_bytes() == b"weights"
+        if number % 2:
+            store.delete_model("d", name, skip_prompt=True, purge=True)
+        return store.get_model_states("d", name) if not number % 2 else ["s"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(24))) == [["s"]] * 24
+    assert (
+        set(store.list_models("d")) == {f"m{number}" for number in range(0, 24, 2)} == set(store.list_models("d", "s"))
+    )

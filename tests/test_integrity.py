@@ -1,4 +1,4 @@
-"""What is loaded is byte for byte what was uploaded, or an error says which part is not; and no store shows another's ghosts."""
+"""What is loaded is byte for byte what was uploaded, or an error says what is not; no store shows another's ghosts."""
 
 from __future__ import annotations
 

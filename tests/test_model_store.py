@@ -107,7 +107,7 @@ def test_listings(store: ModelStore, clf: Any) -> None:
     assert store.model_exists("fraud", ids[0])
     assert not store.model_exists("fraud", "one")
     assert not store.model_exists("nothing", "one")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="list_models"):
         assert store.list_versions("churn") == ["one"]
 
 
@@ -185,17 +185,20 @@ def test_purge_frees_the_bytes_at_once(store: ModelStore, clf: Any, root: Path) 
         store.upload("fraud", model=clf, model_id=name)
     store.delete_model("fraud", "purged", skip_prompt=True, purge=True)
     store.delete_model("fraud", "deleted", skip_prompt=True)
-    archives = [path for path in root.rglob("artifacts.*")]
+    archives = list(root.rglob("artifacts.*"))
     assert len(archives) == 1
     assert "deleted" in archives[0].parts
     report = store.gc(dry_run=True)
     assert report.garbage == ()
-    store.storage.clock = lambda skewed=store.storage.clock() + timedelta(days=8): skewed  # type: ignore[method-assign]
+    later = store.storage.clock() + timedelta(days=8)
+    store.storage.clock = lambda: later  # type: ignore[method-assign]
     assert [item.reason for item in store.gc(dry_run=True).garbage] == ["deleted"]
     assert archives[0].exists()
 
 
-@pytest.mark.parametrize("domain", ["a b", "a/b", "..", "../../up", ".hidden", "modèle", "名前", "C:\\x", "%2e%2e", "versions"])
+@pytest.mark.parametrize(
+    "domain", ["a b", "a/b", "..", "../../up", ".hidden", "modèle", "名前", "C:\\x", "%2e%2e", "versions"]
+)
 def test_domains_and_states_hold_any_text(store: ModelStore, clf: Any, root: Path, domain: str) -> None:
     """Odd names stay names: nothing is written outside of the store, and they come back as typed."""
     store.upload(domain, model=clf, model_id=domain)
@@ -208,7 +211,9 @@ def test_domains_and_states_hold_any_text(store: ModelStore, clf: Any, root: Pat
     assert [path.name for path in root.parent.iterdir()] == ["models"]
 
 
-def test_bad_input_is_refused_before_anything_is_written(store: ModelStore, clf: Any, root: Path, tmp_path: Path) -> None:
+def test_bad_input_is_refused_before_anything_is_written(
+    store: ModelStore, clf: Any, root: Path, tmp_path: Path
+) -> None:
     """Each mistake has its own clear error, and the folder is as empty as before."""
     cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (UnknownKeywordError, "did you mean 'model'", {"modle": clf}),
@@ -321,7 +326,7 @@ def test_files_and_folders(store: ModelStore, tmp_path: Path) -> None:
 
 
 def test_a_download_replaces_files_and_leaves_others(store: ModelStore, clf: Any, tmp_path: Path) -> None:
-    """Downloading twice into one folder is no error; files that are not the model's stay; nothing goes through links."""
+    """Downloading twice into one folder is no error; files that are not the model's stay as they are."""
     store.upload("fraud", model=clf, model_id="a", note="first")
     out = tmp_path / "out"
     out.mkdir()
@@ -416,7 +421,8 @@ NOTEBOOK = """
             return times(X) + self.by
 
     X, y = load_iris(return_X_y=True)
-    model = make_pipeline(Shift(2.0), FunctionTransformer(times), FunctionTransformer(lambda X: X - 1), LogisticRegression(max_iter=2000)).fit(X, y)
+    steps = [Shift(2.0), FunctionTransformer(times), FunctionTransformer(lambda X: X - 1)]
+    model = make_pipeline(*steps, LogisticRegression(max_iter=2000)).fit(X, y)
     store = ModelStore.from_file_system(sys.argv[1], create_directory=True)
     info = store.upload("notebook", model=model)
     print(info.model_id, model.predict_proba(X).sum(axis=0).tobytes().hex())

@@ -53,7 +53,6 @@ class TransformersManager(Manager):
         "numpy",
     )
     load_options = ("into",)
-    load_options = ("into",)
     extra = "transformers"
     restores_as = (
         "the same class with its head: `(model, config)`, with a tokenizer or processor between them where one was "

@@ -44,6 +44,7 @@ CREATE TABLE holds (
     since INTEGER NOT NULL,  -- the number of the event that set it last
     PRIMARY KEY (domain, state, model)
 ) WITHOUT ROWID;
+CREATE INDEX holds_by_model ON holds (domain, model);
 CREATE TABLE condemned (domain TEXT, archive TEXT, PRIMARY KEY (domain, archive)) WITHOUT ROWID;
 """
 

@@ -46,8 +46,12 @@ def main(root: Path) -> None:
         store.upload(
             "a/b ../ü", model_id=".. / id", model=str(noise), metrics={"auc": 0.5}, extra_metadata={"n": [1, None]}
         )
-        for number in range(70):
+        for number in range(5):
             store.upload("many", model_id=f"m{number}", model=str(folder / "Größe.json"), metrics={"n": number})
+        for _ in range(33):  # over 64 events, so that a segment gets joined
+            store.set_model_state("many", "m2", "staging")
+            store.remove_model_state("many", "m2", "staging")
+        store.set_model_state("many", "m3", "staging")
     clf = LogisticRegression(max_iter=500).fit(data, labels)
     store.upload("iris", model_id="sklearn", model=clf, X_train=data, y_train=labels)
     booster = XGBClassifier(n_estimators=3, max_depth=2).fit(data, labels)

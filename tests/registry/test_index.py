@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from modelstore.exceptions import DomainNotFoundException, OfflineError
-from modelstore.registry import keys
+from modelstore.registry import fold, keys
+from modelstore.registry.events import DELETED, Event
+from modelstore.registry.index import Index
 from modelstore.storage.memory import MemoryStorage
 from tests.registry.helpers import CountingStorage, add, open_registry
 
@@ -100,7 +102,9 @@ def test_a_copied_store_diverges_from_its_original(tmp_path: Path) -> None:
 def test_a_damaged_index_is_built_anew(tmp_path: Path, content: bytes) -> None:
     """An index file that is empty or overwritten costs a read of the log and nothing else."""
     storage = MemoryStorage()
-    add(open_registry(storage, tmp_path), "d", "a")
+    registry = open_registry(storage, tmp_path)
+    add(registry, "d", "a")
+    registry.logs._index.close()  # type: ignore[union-attr]
     for path in tmp_path.iterdir():
         path.write_bytes(content) if path.suffix == ".sqlite" else path.unlink()
     assert open_registry(storage, tmp_path).models("d") == ["a"]
@@ -174,3 +178,29 @@ def test_a_registry_works_in_a_forked_child(tmp_path: Path) -> None:
     child.join()
     add(registry, "d", "b")
     assert registry.models("d") == ["b", "a"]
+
+
+def test_what_a_deletion_costs_does_not_grow_with_the_models_in_a_state() -> None:
+    """Building the index anew stays linear: SQLite takes about as many steps beside 2,000 holders as beside 20."""
+
+    def steps(holders: int) -> int:
+        index = Index(None, "memory://x", "abc")
+        counted = 0
+
+        def count() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        with index.write() as db:
+            db.executemany(
+                "INSERT INTO models (domain, number, model_id, archive) VALUES ('d', ?, ?, 'a')",
+                ((number, str(number)) for number in range(holders)),
+            )
+            db.executemany("INSERT INTO holds VALUES ('d', ?, 1, 1)", ((number,) for number in range(holders)))
+            db.set_progress_handler(count, 1)
+            fold.apply(db, Event("d", 9999, DELETED, "2026-01-01T00:00:00.000000Z", "u", "m", "", {"model": 7}))
+            db.set_progress_handler(None, 0)
+        return counted
+
+    assert steps(2000) < 2 * steps(20)
