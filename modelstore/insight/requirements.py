@@ -7,9 +7,13 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from modelstore._version import __version__
 from modelstore.insight.environment import version
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 # These are wherever a model is loaded, or are of the process that saved it.
 _ALWAYS_THERE = frozenset({"modelstore", "__main__", "__mp_main__", ""})
@@ -123,9 +127,26 @@ def _installation() -> tuple[tuple[str, int], ...]:
 
 @lru_cache(maxsize=1)
 def _packages_distributions(installation: tuple[tuple[str, int], ...]) -> dict[str, list[str]]:
+    """The distributions of each top-level module. `importlib.metadata` has such a function, which on Python 3.10 knows
+    only distributions that list their modules in `top_level.txt`, as hardly any do now."""
     from importlib import metadata
 
-    try:
-        return dict(metadata.packages_distributions())
-    except Exception:  # one distribution whose metadata is broken
-        return {}
+    owners: dict[str, list[str]] = {}
+    for distribution in metadata.distributions():
+        try:
+            name = distribution.metadata["Name"]
+            for top in _top_level(distribution):
+                owners.setdefault(top, []).append(name)
+        except Exception:  # one distribution whose metadata is broken
+            continue
+    return owners
+
+
+def _top_level(distribution: Distribution) -> set[str]:
+    listed = distribution.read_text("top_level.txt")
+    if listed:
+        return set(listed.split())
+    paths = [line.partition(",")[0] for line in (distribution.read_text("RECORD") or "").splitlines()]
+    packages = {path.partition("/")[0] for path in paths if "/" in path and path.endswith(_MODULE_SUFFIXES)}
+    modules = {path.partition(".")[0] for path in paths if "/" not in path and path.endswith(_MODULE_SUFFIXES)}
+    return packages | modules

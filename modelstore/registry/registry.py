@@ -161,7 +161,7 @@ class Registry:
             if fold.live_number(db, domain, model_id) is not None:
                 raise ModelExistsException(domain, model_id)
             if fold.is_condemned(db, domain, archive["key"]):
-                raise StorageError("the upload took so long that gc has removed its archive: again", archive["key"])
+                raise StorageError("the upload took so long that gc has removed its archive; try again", archive["key"])
             return kinds.UPLOADED, body
 
         event = self.logs.commit(domain, intent)
