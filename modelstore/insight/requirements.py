@@ -128,7 +128,8 @@ def _installation() -> tuple[tuple[str, int], ...]:
 @lru_cache(maxsize=1)
 def _packages_distributions(installation: tuple[tuple[str, int], ...]) -> dict[str, list[str]]:
     """The distributions of each top-level module. `importlib.metadata` has such a function, which on Python 3.10 knows
-    only distributions that list their modules in `top_level.txt`, as hardly any do now."""
+    only distributions that list their modules in `top_level.txt`, as hardly any do now.
+    """
     from importlib import metadata
 
     owners: dict[str, list[str]] = {}
