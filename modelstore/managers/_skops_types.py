@@ -1,6 +1,6 @@
 """The types that a skops file may hold and still count as safe, beyond those that skops trusts by itself.
 
-How each was reviewed, in the sources of scikit-learn 1.7 to 1.9, XGBoost 3.2, numpy 2 and scipy 1.15 to 1.17. A name in
+How each was reviewed, in the sources of scikit-learn 1.7 to 1.9, XGBoost 3.2, numpy 2 and scipy 1.15 to 1.18. A name in
 this list may stand anywhere in a file that somebody else made up, so for each it was read what happens when skops
 
 - creates an instance by `cls.__new__` and sets any state on it (`__setstate__`, else `__dict__`),
@@ -31,7 +31,7 @@ _REVIEWED = {
     "numpy": "dtype amax amin around clip max mean median min nan_to_num nanmax nanmean nanmedian nanmin prod round "
     "std sum var",
     "scipy._lib.array_api_compat.numpy._aliases": "asarray",
-    "scipy.interpolate._bsplines": "BSpline",
+    "scipy.interpolate._bsplines": "BSpline _BSpline",
     "scipy.sparse._bsr": "bsr_matrix bsr_array",
     "scipy.sparse._coo": "coo_matrix coo_array",
     "scipy.sparse._csc": "csc_matrix csc_array",

@@ -37,7 +37,6 @@ CREATE TABLE models (
 ) WITHOUT ROWID;
 CREATE INDEX models_by_id ON models (domain, model_id);
 CREATE UNIQUE INDEX live_by_id ON models (domain, model_id) WHERE deleted = 0;
-CREATE INDEX live_by_number ON models (domain, number, model_id) WHERE deleted = 0;
 CREATE TABLE states (number INTEGER PRIMARY KEY, name TEXT NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE holds (
     domain TEXT, model INTEGER, state INTEGER,

@@ -159,11 +159,11 @@ def test_pieces_hold_large_buffers_without_a_copy() -> None:
 def test_pieces_of_a_buffer_may_end_in_a_garbage_cycle() -> None:
     """The memory behind a written view is freed with the pieces, in whatever order garbage collection goes."""
     code = """
-import gc, io
+import gc
 from modelstore.managers.pieces import PieceWriter
 for _ in range(50):
-    buffer = io.BytesIO(bytes(100_000))
-    view = buffer.getbuffer()
+    buffer = bytearray(100_000)
+    view = memoryview(buffer)
     writer = PieceWriter()
     writer.write(view)
     writer.owner = [writer, view, buffer]
