@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TREES = int(os.environ.get("BENCH_TREES", "100"))
+TREES = int(os.environ.get("BENCH_TREES", "210"))
 LAYERS = int(os.environ.get("BENCH_LAYERS", "16"))  # of 64 MiB each
 
 
