@@ -14,8 +14,7 @@ import pytest
 from modelstore import ModelStore
 from modelstore.exceptions import DomainNotFoundException
 
-if not hasattr(os, "fork"):
-    pytest.skip("these tests fork", allow_module_level=True)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these tests fork")
 
 CALLS = ("open", "write", "pwrite", "pwritev", "fsync", "fdatasync", "link", "rename", "replace", "unlink", "mkdir")
 """By which a file system is changed; the process dies right before one, and in another round right after it."""

@@ -16,8 +16,7 @@ from modelstore.registry.keys import parse_event_key
 WRITERS = 16
 EACH = 20
 
-if not hasattr(os, "fork"):
-    pytest.skip("these tests fork", allow_module_level=True)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these tests fork")
 
 
 def _upload_many(root: Path, source: Path, writer: int, start: Any, queue: Any) -> None:
