@@ -10,7 +10,7 @@ from modelstore import ModelStore
 
 
 def test_a_transformers_model_with_its_tokenizer(store: ModelStore) -> None:
-    """As the ancestor gave it: `(model, tokenizer, config)`; the head is kept, nothing is fetched, nothing is pickled."""
+    """As the ancestor gave it: `(model, tokenizer, config)`; the head is kept, nothing is fetched or pickled."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
     from tests.managers import hf_parts
