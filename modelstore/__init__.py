@@ -17,9 +17,12 @@ from modelstore._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from modelstore.exceptions import (
+        AccessDeniedError,
         AmbiguousObjectError,
         CommitUnknownError,
         ConfirmationRequiredError,
+        CredentialsError,
+        DeadlineExceededError,
         DomainNotFoundException,
         FileChangedError,
         FilePullFailedException,
@@ -41,7 +44,9 @@ if TYPE_CHECKING:
         RuntimeMismatchError,
         StateNotFoundError,
         StorageError,
+        StorageUnavailableError,
         StoreNotFoundError,
+        ThrottledError,
         UnknownKeywordError,
         UnsafeArchiveError,
         UnsafeStorageError,
@@ -51,9 +56,12 @@ if TYPE_CHECKING:
     from modelstore.records import ModelRecord
 
 __all__ = [
+    "AccessDeniedError",
     "AmbiguousObjectError",
     "CommitUnknownError",
     "ConfirmationRequiredError",
+    "CredentialsError",
+    "DeadlineExceededError",
     "DomainNotFoundException",
     "FileChangedError",
     "FilePullFailedException",
@@ -77,7 +85,9 @@ __all__ = [
     "RuntimeMismatchError",
     "StateNotFoundError",
     "StorageError",
+    "StorageUnavailableError",
     "StoreNotFoundError",
+    "ThrottledError",
     "UnknownKeywordError",
     "UnsafeArchiveError",
     "UnsafeStorageError",

@@ -27,6 +27,11 @@
     │   │   └── ObjectNotFoundError (FileNotFoundError)  there is no such object
     │   ├── StoreNotFoundError    (FileNotFoundError)    nothing to open at this address
     │   ├── NotAFolderError       (NotADirectoryError)   a file lies at this address
+    │   ├── AccessDeniedError     (PermissionError)      the storage does not let these credentials do that
+    │   │   └── CredentialsError                         there are none, or they are not valid
+    │   ├── StorageUnavailableError (ConnectionError)    no connection, or the server failed: try again later
+    │   │   └── ThrottledError                           too many requests
+    │   ├── DeadlineExceededError (TimeoutError)         the time that `timeout=` gives is over
     │   └── UnsafeStorageError                           no atomic creation: refused for writing
     ├── CommitUnknownError        (OSError)              it may or may not have been committed
     ├── OfflineError              (ConnectionError)      not held locally, and offline was asked for
@@ -270,6 +275,37 @@ class StoreNotFoundError(StorageError, FileNotFoundError):
 
 class NotAFolderError(StorageError, NotADirectoryError):
     """The address of the store is a file."""
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """The storage knows who asks and refuses it to them; `right` is the missing permission, where it is known."""
+
+    def __init__(self, message: str, key: str | None = None, right: str | None = None) -> None:
+        super().__init__(message, key)
+        self.right = right
+
+
+class CredentialsError(AccessDeniedError):
+    """The storage does not know who asks: no credentials were found, or they are wrong or have expired."""
+
+
+class StorageUnavailableError(StorageError, ConnectionError):
+    """There is no connection, it broke off, or the server failed; trying again later may help."""
+
+
+class ThrottledError(StorageUnavailableError):
+    """The storage refused to answer so many requests; trying again later will help."""
+
+
+class DeadlineExceededError(StorageError, TimeoutError):
+    """The time that was given with `timeout=` is over; `seconds` is what was given."""
+
+    def __init__(self, seconds: float, doing: str = "", key: str | None = None) -> None:
+        self.seconds = seconds
+        while_doing = f" while {doing}" if doing else ""
+        super().__init__(
+            f"the {seconds:g} s that timeout= gives were over{while_doing}; give it more, or try again", key
+        )
 
 
 class UnsafeStorageError(StorageError):

@@ -152,7 +152,7 @@ class ModelStore(Catalogue):
             check_size(record)
             packer = Packer(contents, attached)
             key = archive_key(domain, model_id, uuid.uuid4().hex, packer.suffix)
-            archive = packer.write(lambda chunks: self.storage.write(key, chunks))
+            archive = packer.write(lambda chunks: self.storage.write(key, chunks, packer.expected))
         return self._commit(domain, model_id, record, {"key": key, **archive.to_dict()})
 
     def _commit(self, domain: str, model_id: str, record: dict[str, Any], archive: dict[str, Any]) -> ModelRecord:

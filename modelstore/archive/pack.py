@@ -54,6 +54,11 @@ class Packer:
         self.compression = compression or choose(sources)
         self.suffix = SUFFIXES[self.compression]
 
+    @property
+    def expected(self) -> int:
+        """How many bytes `write` will give its sink, about and at most: compression makes them fewer."""
+        return sum(chunk.raw for chunk in self._plan.chunks) + self._plan.table_length + PLAIN_TAIL
+
     def write(self, sink: Sink) -> ArchiveInfo:
         """Give `sink` an iterator over the chunks, in order, and return what it wrote.
 

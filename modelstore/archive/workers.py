@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -94,7 +95,10 @@ def for_each(make_worker: Callable[[], Callable[[T], None]], items: Iterable[T],
         except BaseException as error:
             errors.append(error)
 
-    helpers = [threading.Thread(target=run, name=f"modelstore-unpack-{n}", daemon=True) for n in range(1, threads)]
+    helpers = [  # each in a copy of the caller's context, where a deadline may stand
+        threading.Thread(target=copy_context().run, args=(run,), name=f"modelstore-unpack-{n}", daemon=True)
+        for n in range(1, threads)
+    ]
     try:
         for helper in helpers:
             helper.start()

@@ -15,6 +15,7 @@ from modelstore.exceptions import IntegrityError, ObjectNotFoundError
 from modelstore.registry import keys
 from modelstore.registry.events import FIRST_PREVIOUS, MAX_BYTES, digest
 from modelstore.storage.base import ObjectInfo, Storage
+from modelstore.storage.deadline import carried
 
 THREADS = 16
 """Objects read at the same time; latency is what it is about, not bandwidth."""
@@ -194,4 +195,4 @@ def in_parallel(function: Callable[[T], R], items: list[T]) -> list[R]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(THREADS, len(items)), "modelstore-read") as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(carried(function), items))

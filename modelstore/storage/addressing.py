@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from modelstore.exceptions import StorageError
+from modelstore.exceptions import InvalidArgumentError, StorageError
 
 _WINDOWS = os.name == "nt"
 # Surrogates are how Python shows names on disk that are not UTF-8.
@@ -41,6 +41,24 @@ def check_prefix(prefix: str) -> tuple[str, ...]:
     if not prefix.endswith("/"):
         raise StorageError(f"{prefix!r} is no prefix: it must be empty or end in '/'", prefix)
     return check_key(prefix[:-1])
+
+
+def clean_prefix(root_prefix: str | None) -> str:
+    """Where in a bucket a store lies: empty, or parts that end in `/`. Slashes at both ends are dropped.
+
+    Raises:
+        InvalidArgumentError: parts that are empty or cannot be in a key; unlike in a key, a leading dot may be.
+    """
+    given = (root_prefix or "").strip("/")
+    if not given:
+        return ""
+    for part in given.split("/"):
+        if not part or part in (".", "..") or _IMPOSSIBLE.search(part):
+            raise InvalidArgumentError(
+                "root_prefix",
+                f"root_prefix={root_prefix!r} has a part {part!r}, which cannot be in the key of an object",
+            )
+    return given + "/"
 
 
 def is_part(name: str) -> bool:

@@ -46,7 +46,8 @@ class Storage(Protocol):
     no part starts with a dot, so that a storage may use such names for its own temporary files, which no
     listing shows. Every method may be called from several threads, raises `StorageError` (or one of its
     children) and nothing of an SDK's, and translates a missing object into `ObjectNotFoundError`. Storages
-    can be pickled, and work in a forked child.
+    can be pickled, and work in a forked child. A method that goes over a network ends before `deadline.within`
+    says, with `DeadlineExceededError` at the latest then; without a deadline each request ends in bounded time.
     """
 
     kind: str
@@ -69,8 +70,11 @@ class Storage(Protocol):
             StorageError: the object was certainly not created.
         """
 
-    def write(self, key: str, chunks: Iterable[Sequence[Buffer]]) -> ObjectInfo:
+    def write(self, key: str, chunks: Iterable[Sequence[Buffer]], expected: int = 0) -> ObjectInfo:
         """Write a large object from chunks, each a sequence of buffers, in order.
+
+        `expected` is about how many bytes there will be at most (0: unknown); a storage that sends parts chooses
+        their size by it, so that the object fits into as many parts as it allows.
 
         Nothing is visible under `key` before all of it is, and it is durable when this returns. A chunk's
         buffers may be used until this returns. When `chunks` raises, nothing is left behind and the error
@@ -107,6 +111,11 @@ class Storage(Protocol):
     def sweep(self, prefix: str, older_than: datetime) -> int:
         """Remove what interrupted writes left behind below `prefix` (temporary files, multipart uploads)
         and was last touched before `older_than`; returns how many there were.
+        """
+
+    def policy(self) -> str:
+        """The smallest grant with which a store works here, as whoever administers this storage would write it down
+        (an IAM policy, roles, modes of a folder), ready to be copied. Asks the storage nothing.
         """
 
     def clock(self) -> datetime:

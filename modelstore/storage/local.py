@@ -81,7 +81,7 @@ class FileSystemStorage:
                 temporary.seal()
                 return temporary.publish_new()
 
-    def write(self, key: str, chunks: Iterable[Sequence[Buffer]]) -> ObjectInfo:
+    def write(self, key: str, chunks: Iterable[Sequence[Buffer]], expected: int = 0) -> ObjectInfo:
         """See `Storage.write`."""
         path = self._path(key)
         # Errors of the chunks are not the storage's, and pass through, OSErrors of the user's files among them.
@@ -157,6 +157,13 @@ class FileSystemStorage:
                         removed += 1
                         prune(os.path.dirname(path), self._root)
         return removed
+
+    def policy(self) -> str:
+        """The modes that the folder must have."""
+        return (
+            f"{self._root} and all folders below it: read, write and search (rwx) for whoever uploads,\n"
+            "read and search (r-x) for whoever only loads; its files: read (r--) for both"
+        )
 
     def clock(self) -> datetime:
         """This machine's time, corrected by what the last `create` showed of the file system's clock."""

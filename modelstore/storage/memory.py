@@ -70,7 +70,7 @@ class MemoryStorage:
         made = self._object(key, bytes(data))
         return Created.MADE if self._contents.objects.setdefault(key, made) is made else Created.REFUSED
 
-    def write(self, key: str, chunks: Iterable[Sequence[Buffer]]) -> ObjectInfo:
+    def write(self, key: str, chunks: Iterable[Sequence[Buffer]], expected: int = 0) -> ObjectInfo:
         """See `Storage.write`."""
         check_key(key)
         data = bytearray()
@@ -115,6 +115,10 @@ class MemoryStorage:
         """See `Storage.sweep`: nothing is ever left behind here."""
         check_prefix(prefix)
         return 0
+
+    def policy(self) -> str:
+        """Nothing needs to be granted."""
+        return "a storage in memory needs no grant"
 
     def clock(self) -> datetime:
         """This machine's time."""
