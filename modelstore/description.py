@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from modelstore.folder import FolderContents, ModelFolder, fold_name
 from modelstore.insight import card, data, environment, requirements
 from modelstore.managers.base import Saved
 from modelstore.managers.bundle import Bundle
+from modelstore.notices import warn
 from modelstore.records import ModelRecord, encode_json, json_safe
 
 MANIFEST = "modelstore.json"
@@ -75,9 +75,7 @@ def _metrics(metrics: Any) -> dict[str, Any] | None:
             if number is None:
                 raise InvalidArgumentError("metrics", f"metrics[{name!r}] is {value!r}; a metric is a number")
             if not math.isfinite(number):
-                warnings.warn(
-                    f"the metric {name!r} is {number}, which JSON has no word for; it is recorded as null", stacklevel=4
-                )
+                warn(f"the metric {name!r} is {number}, which JSON has no word for; it is recorded as null")
                 number = None
         checked[name] = number
     return dict(_plain_json("metrics", checked))
@@ -149,10 +147,9 @@ def describe(
         modules = {module for part in saved for module in part.modules}
         pinned, homeless = requirements.requirements(distributions, modules)
         if homeless:
-            warnings.warn(
+            warn(
                 f"loading this model takes the modules {', '.join(sorted(homeless))}, which belong to no installed "
-                "package: whoever loads it needs them on the import path",
-                stacklevel=3,
+                "package: whoever loads it needs them on the import path"
             )
         parameters = json_safe(bundle.parameters())
         model = {

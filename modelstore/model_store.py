@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore import opening
 from modelstore.catalogue import Catalogue
+from modelstore.connecting import Connections
 from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError, OfflineError
+from modelstore.notices import warn
 from modelstore.records import ModelRecord
+from modelstore.timing import check_timeout, in_thread, timed
 
 if TYPE_CHECKING:
     from modelstore.archive import ArchiveFile
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from modelstore.storage.base import Storage
 
 
-class ModelStore(Catalogue):
-    """A store of trained models in a folder or bucket. Make one with `ModelStore.from_file_system(…)`.
+class ModelStore(Connections, Catalogue):
+    """A store of trained models in a folder or bucket. Make one with a `ModelStore.from_…` constructor.
 
     All methods may be called from several threads and processes at once. Every question is answered from what is
     in the store at that moment; a local index and cache only make it fast.
@@ -33,6 +35,14 @@ class ModelStore(Catalogue):
             cache folder). It may be deleted at any time.
         allow_pickle: whether models that need a pickle may be loaded (default: `MODELSTORE_ALLOW_PICKLE`, else
             yes: whoever may write to this store is trusted).
+        timeout: seconds in which each call must end; a call's own `timeout=` goes before it (default: as long as it
+            takes, while each request to a storage has a limit of its own). What is over it raises
+            `DeadlineExceededError`, or `CommitUnknownError` where a commit was under way.
+        progress: whether transfers of more than 64 MiB show a bar (default: yes, unless `MODELSTORE_PROGRESS=0`). None
+            is shown where stderr is neither a terminal nor a notebook.
+
+    Raises:
+        InvalidArgumentError: `timeout` is not a positive number.
     """
 
     def __init__(
@@ -41,10 +51,14 @@ class ModelStore(Catalogue):
         *,
         cache_directory: str | os.PathLike[str] | None = None,
         allow_pickle: bool | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
     ) -> None:
         self.storage = storage
         self._cache_directory = cache_directory
         self._allow_pickle = allow_pickle
+        self._timeout = check_timeout(timeout)
+        self._progress = progress
         self._open()
 
     def _open(self) -> None:
@@ -54,33 +68,9 @@ class ModelStore(Catalogue):
         self._registry = Registry(self.storage, None if folder is None else folder / "index")
         self._cache = opening.cache(folder)
 
-    @classmethod
-    def from_file_system(
-        cls,
-        root_directory: str | os.PathLike[str] | None = None,
-        create_directory: bool = False,
-        *,
-        cache_directory: str | os.PathLike[str] | None = None,
-        allow_pickle: bool | None = None,
-    ) -> ModelStore:
-        """A store in a local or mounted folder.
-
-        Args:
-            root_directory: the folder (default: `MODEL_STORE_ROOT_PREFIX`).
-            create_directory: make the folder if it is not there; the one above it must be.
-            cache_directory: see `ModelStore`.
-            allow_pickle: see `ModelStore`.
-
-        Raises:
-            InvalidArgumentError: no folder was named.
-            StoreNotFoundError: there is no such folder.
-            NotAFolderError: it is a file.
-        """
-        storage = opening.file_system(root_directory, create_directory)
-        return cls(storage, cache_directory=cache_directory, allow_pickle=allow_pickle)
-
     # -- models: up and down ------------------------------------------------------------------------------------
 
+    @timed
     def upload(
         self,
         domain: str,
@@ -95,6 +85,8 @@ class ModelStore(Catalogue):
         X_train: Any = None,
         y_train: Any = None,
         manager: str | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
         **objects: Any,
     ) -> ModelRecord:
         """Store a model, with all that is known about it. Durable and visible to everybody when this returns.
@@ -111,6 +103,8 @@ class ModelStore(Catalogue):
             X_train: the training data; its shape is recorded, nothing else.
             y_train: its labels; their shape and counts are recorded.
             manager: the name of the manager that is to store the objects, where detection is not wanted.
+            timeout: seconds in which this call must end (default: the store's).
+            progress: whether to show a bar (default: the store's).
             **objects: the model as `model=`, and what belongs to it (`explainer=`, `preprocessor=`, `optimizer=`,
                 `tokenizer=`, `processor=`, `config=`), or options of a manager (`weights_only=True`).
 
@@ -131,11 +125,12 @@ class ModelStore(Catalogue):
         from modelstore.folder import ModelFolder
         from modelstore.managers.bundle import Bundle
         from modelstore.managers.detection import all_managers
+        from modelstore.progress import bar, counted
         from modelstore.registry.events import check_size
         from modelstore.registry.keys import archive_key, clean_id, clean_name
 
         if extras is not None:
-            warnings.warn("extras= is deprecated; use extra_files=", DeprecationWarning, stacklevel=2)
+            warn("extras= is deprecated; use extra_files=", DeprecationWarning)
             extra_files = extras if extra_files is None else extra_files
         domain = clean_name("domain", domain)
         model_id = clean_id(uuid.uuid4() if model_id is None else model_id)
@@ -152,7 +147,10 @@ class ModelStore(Catalogue):
             check_size(record)
             packer = Packer(contents, attached)
             key = archive_key(domain, model_id, uuid.uuid4().hex, packer.suffix)
-            archive = packer.write(lambda chunks: self.storage.write(key, chunks, packer.expected))
+            with bar(f"uploading {model_id}", packer.expected, self._shows(progress)) as advance:
+                archive = packer.write(
+                    lambda chunks: self.storage.write(key, counted(chunks, advance), packer.expected)
+                )
         return self._commit(domain, model_id, record, {"key": key, **archive.to_dict()})
 
     def _commit(self, domain: str, model_id: str, record: dict[str, Any], archive: dict[str, Any]) -> ModelRecord:
@@ -165,6 +163,9 @@ class ModelStore(Catalogue):
                 self.storage.delete([archive["key"]])
             raise
 
+    aupload = in_thread(upload)
+
+    @timed
     def load(
         self,
         domain: str,
@@ -178,6 +179,8 @@ class ModelStore(Catalogue):
         allow_pickle: bool | None = None,
         trusted_types: Sequence[str] = (),
         manager: str | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
     ) -> Any:
         """Bring a model back into memory: what was uploaded, as it was.
 
@@ -193,6 +196,8 @@ class ModelStore(Catalogue):
             allow_pickle: whether a pickle may be loaded (default: the store's setting).
             trusted_types: full names of further types that skops may build.
             manager: the name of the manager that is to load it, instead of the one that stored it.
+            timeout: seconds in which this call must end (default: the store's).
+            progress: whether to show a bar (default: the store's).
 
         Returns:
             The object; a mapping by library where several managers stored the upload (`models["sklearn"]`), by keyword
@@ -220,6 +225,9 @@ class ModelStore(Catalogue):
                 subject=subject(model), manager=manager, with_optimizer=with_optimizer, into=into,
             )  # fmt: skip
 
+    aload = in_thread(load)
+
+    @timed
     def download(
         self,
         local_path: str | os.PathLike[str],
@@ -229,6 +237,8 @@ class ModelStore(Catalogue):
         include: str | Sequence[str] | None = None,
         state: str | None = None,
         offline: bool | None = None,
+        timeout: float | None = None,
+        progress: bool | None = None,
     ) -> str:
         """Put a model's files into a folder, without loading the model.
 
@@ -240,6 +250,8 @@ class ModelStore(Catalogue):
                 only their chunks are read.
             state: take the model that was put into this state last.
             offline: answer from the local index and cache alone (default: `MODELSTORE_OFFLINE`).
+            timeout: seconds in which this call must end (default: the store's).
+            progress: whether to show a bar (default: the store's).
 
         Returns:
             The absolute path of the folder.
@@ -256,7 +268,17 @@ class ModelStore(Catalogue):
             unpacking.download(self.storage, self._cache, model, target, include, offline)
         return str(target)
 
-    def files(self, domain: str, model_id: str | None = None, *, state: str | None = None) -> list[ArchiveFile]:
+    adownload = in_thread(download)
+
+    @timed
+    def files(
+        self,
+        domain: str,
+        model_id: str | None = None,
+        *,
+        state: str | None = None,
+        timeout: float | None = None,
+    ) -> list[ArchiveFile]:
         """The files in a model's archive, with their sizes and digests. Costs one read.
 
         Raises:
@@ -270,6 +292,11 @@ class ModelStore(Catalogue):
         with self._reading(model):
             return list(open_archive(self.storage, model).files)
 
+    def _shows(self, progress: bool | None) -> bool:
+        from modelstore.progress import wanted
+
+        return wanted(self._progress if progress is None else progress)
+
     def _reading(self, model: Model) -> AbstractContextManager[None]:
         from modelstore.unpacking import archive_errors
 
@@ -279,10 +306,10 @@ class ModelStore(Catalogue):
         return f"ModelStore({self.storage.address})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "cache_directory": self._cache_directory, "allow_pickle": self._allow_pickle}
+        kept = ("cache_directory", "allow_pickle", "timeout", "progress")
+        return {"storage": self.storage, **{name: self.__dict__[f"_{name}"] for name in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.storage = state["storage"]
-        self._cache_directory = state["cache_directory"]
-        self._allow_pickle = state["allow_pickle"]
+        self.storage = state.pop("storage")
+        self.__dict__.update({f"_{name}": value for name, value in state.items()})
         self._open()

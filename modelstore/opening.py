@@ -74,7 +74,7 @@ def cache(folder: Path | None) -> Cache:
 
 def offline(given: bool | None) -> bool:
     """Whether to answer from local files alone."""
-    return bool(_flag("MODELSTORE_OFFLINE", False) if given is None else given)
+    return bool(flag("MODELSTORE_OFFLINE", False) if given is None else given)
 
 
 def pickle_policy(
@@ -89,12 +89,17 @@ def pickle_policy(
     foreign = bool(record.get("foreign"))
     chosen = next((choice for choice in (asked, store) if choice is not None), None)
     if chosen is None:
-        chosen = _flag("MODELSTORE_ALLOW_PICKLE", not foreign)
+        chosen = flag("MODELSTORE_ALLOW_PICKLE", not foreign)
     advice = "it came from a file; if you trust whoever made that, load with allow_pickle=True" if foreign else None
     return PicklePolicy(chosen, frozenset(trusted_types), advice)
 
 
-def _flag(name: str, default: bool) -> bool:
+def flag(name: str, default: bool) -> bool:
+    """A yes or no of the environment.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
     given = os.environ.get(name)
     if given is None:
         return default

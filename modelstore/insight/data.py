@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+from modelstore.notices import warn
 
 _MAX_LABELS = 1000
 _MAX_TEXT = 32 * 1024  # characters of all labels; the record of a model is limited
@@ -40,7 +41,7 @@ def _shape_or_warning(name: str, value: Any) -> list[int] | None:
     try:
         return _shape(value)
     except Exception as error:
-        warnings.warn(f"{name} is not described: {error!r}", stacklevel=3)
+        warn(f"{name} is not described: {error!r}")
         return None
 
 
@@ -78,7 +79,7 @@ def _label_counts(labels: Any) -> dict[str, int] | None:
             texts[_as_json_key(label)] += count
         return dict(texts) if sum(map(len, texts)) <= _MAX_TEXT else None
     except Exception as error:
-        warnings.warn(f"the labels in y_train are not counted: {error!r}", stacklevel=4)
+        warn(f"the labels in y_train are not counted: {error!r}")
         return None
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from modelstore.notices import warn
 
 _GIT_TIMEOUT = 2.0  # seconds; a status of 100,000 files takes half of that
 _gave_up: set[Path] = set()  # repositories in which git has been too slow once: not waited for again
@@ -76,7 +77,7 @@ def git_info(start_folder: str | os.PathLike[str] | None = None) -> dict[str, An
             "branch": None if branch == "(detached)" else branch,
         }
     except Exception as error:
-        warnings.warn(f"the state of the code in git is not recorded: {_reason(error)}", stacklevel=2)
+        warn(f"the state of the code in git is not recorded: {_reason(error)}")
         return None
 
 

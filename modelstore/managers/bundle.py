@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from modelstore.folder import ModelFolder
 from modelstore.managers.base import LoadRequest, Manager, Saved, class_name
 from modelstore.managers.detection import Managers
 from modelstore.managers.pickling import PicklePolicy, check_python, python_version
+from modelstore.notices import warn
 
 MULTIPLE = "multiple-models"
 """`model_type.library` of an upload that several managers share (the ancestor's name for it)."""
@@ -79,7 +79,7 @@ class Bundle:
             try:
                 found[manager.name] = manager.parameters(objects)
             except Exception as error:
-                warnings.warn(f"the parameters of the {manager.name} model are not recorded: {error!r}", stacklevel=2)
+                warn(f"the parameters of the {manager.name} model are not recorded: {error!r}")
         if len(self.objects) > 1:
             return found
         return next(iter(found.values()), None)

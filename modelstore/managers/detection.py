@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from modelstore.exceptions import (
     UnsupportedObjectError,
 )
 from modelstore.managers.base import Manager
+from modelstore.notices import warn
 
 BUILTIN = (
     "modelstore.managers.model_file:ModelFileManager",
@@ -191,7 +191,7 @@ def all_managers() -> Managers:
         except Exception as error:
             # A broken plugin must not keep anybody from their models.
             what = error if isinstance(error, ModelStoreError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"the manager {entry.name!r} ({entry.value}) is left out: {what}", stacklevel=2)
+            warn(f"the manager {entry.name!r} ({entry.value}) is left out: {what}")
     return managers
 
 

@@ -6,7 +6,6 @@ Transformers alone opens it too.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from modelstore.managers._transformers.models import fill_model, load_model, qui
 from modelstore.managers._transformers.pipelines import build_pipeline, parts_of, settings_of
 from modelstore.managers.base import SUBJECTS, LoadRequest, Manager, Saved, class_name
 from modelstore.managers.classes import ClassBook, ClassShelf
+from modelstore.notices import warn
 from modelstore.records import json_safe
 
 KINDS = {
@@ -130,10 +130,9 @@ class _Writer:
             if type(config) is type(model.config) and config.to_dict() == model.config.to_dict():
                 state[keyword] = {"same": "model.config"}
             else:
-                warnings.warn(
+                warn(
                     f"{keyword}= differs from the model's own configuration; both are stored, and load gives back "
-                    f"this one beside the model, which keeps its own",
-                    stacklevel=2,
+                    f"this one beside the model, which keeps its own"
                 )
                 state[keyword] = self._save(config, keyword)
         return state

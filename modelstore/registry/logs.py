@@ -12,8 +12,6 @@ import json
 import logging
 import secrets
 import sqlite3
-import time
-import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from modelstore.exceptions import (
     CommitUnknownError,
+    DeadlineExceededError,
     IntegrityError,
     ModelStoreError,
     NewerFormatError,
@@ -28,12 +27,14 @@ from modelstore.exceptions import (
     OfflineError,
     StorageError,
 )
+from modelstore.notices import warn
 from modelstore.records import encode_json, format_time, now, parse_time
 from modelstore.registry import compaction, keys
 from modelstore.registry.events import VOID, Event, parse_event
 from modelstore.registry.index import Index
 from modelstore.registry.indexfile import IndexFailedError
 from modelstore.registry.log import LogReplacedError, Position, read_event, read_new
+from modelstore.storage import deadline
 from modelstore.storage.base import Created, Storage
 
 FORMAT = 1
@@ -64,7 +65,7 @@ class Logs:
         self.storage = storage
         self._index_folder = index_folder
         self._index: Index | None = None
-        self.pause: Callable[[float], None] = time.sleep
+        self.pause: Callable[[float], None] = deadline.pause
         """Waits between retries, in seconds."""
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -210,10 +211,9 @@ class Logs:
     def _time(self, known: Position) -> str:
         mine, theirs = now(), self.storage.clock()
         if abs(mine - theirs) > MAX_SKEW:
-            warnings.warn(
+            warn(
                 f"the clock of this machine is {abs(mine - theirs)} off that of {self.storage.address}, whose time is "
-                "recorded instead",
-                stacklevel=2,
+                "recorded instead"
             )
             mine = theirs
         # Never earlier than the event before, so that "as it was at" is well defined.
@@ -252,9 +252,11 @@ class Logs:
         """Create until there is an answer; what the last try said if there is none."""
         reason = "no answer to any of several tries"
         for attempt in range(RETRIES):
-            self.pause(0.05 * 2**attempt)
             try:
+                self.pause(0.05 * 2**attempt)
                 outcome = self.storage.create(key, raw)
+            except DeadlineExceededError as error:
+                return Created.UNKNOWN, str(error)
             except StorageError as error:
                 # It says that this request did nothing, and nothing of the one whose answer was lost.
                 reason = str(error)

@@ -120,3 +120,15 @@ def pause(seconds: float) -> None:
     if current is not None and current.at - time.monotonic() <= seconds:
         raise DeadlineExceededError(current.seconds, "waiting to try again")
     time.sleep(seconds)
+
+
+@contextmanager
+def afresh(seconds: float) -> Iterator[None]:
+    """Give what happens in this context `seconds`, whatever was left outside: for tidying up after a call that failed,
+    which a deadline that is over must not prevent. Keep it short: the caller waits.
+    """
+    token = _CURRENT.set(_Deadline(time.monotonic() + seconds, seconds))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)

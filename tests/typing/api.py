@@ -84,3 +84,22 @@ store.load()  # type: ignore[call-arg]
 store.list_models("fraud", state_name=1)  # type: ignore[arg-type]
 store.delete_model("fraud", "id", True, True)  # type: ignore[call-arg]
 wrong = modelstore.no_such_name  # type: ignore[attr-defined]
+
+
+async def without_blocking() -> None:
+    """The asynchronous wrappers take what the methods take."""
+    assert_type(await store.aupload("fraud", model=object(), timeout=60.0), ModelRecord)
+    assert_type(await store.aload("fraud", state="production", progress=False), Any)
+    assert_type(await store.adownload("out", "fraud", include="*.json"), str)
+
+
+remote = ModelStore.from_aws_s3("bucket", region="eu-west-1", kms_key="alias/models", timeout=30, progress=False)
+assert_type(remote, ModelStore)
+assert_type(ModelStore.from_url("gs://bucket/prefix", storage_options={"user_project": "p"}), ModelStore)
+assert_type(ModelStore.from_env(cache_directory="cache"), ModelStore)
+assert_type(ModelStore.from_minio("localhost:9000", secure=False), ModelStore)
+assert_type(ModelStore.from_backblaze("bucket", unsafe_concurrent_writes=True), ModelStore)
+assert_type(ModelStore.from_gcloud(bucket_name="bucket"), ModelStore)
+assert_type(ModelStore.from_azure("container", account_url="https://a.blob.core.windows.net"), ModelStore)
+assert_type(ModelStore.from_hdfs("/models", url="hdfs://namenode:8020"), ModelStore)
+store.list_models("fraud", timeout=2.5)

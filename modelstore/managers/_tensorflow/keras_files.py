@@ -12,6 +12,7 @@ from modelstore.folder import ModelFolder
 from modelstore.managers._tensorflow.custom import custom_objects, is_of_keras, load_custom, read_names
 from modelstore.managers.base import LoadRequest, Saved, class_name
 from modelstore.managers.classes import ClassBook, ClassShelf
+from modelstore.notices import warn
 
 KERAS_FILE = "model.keras"
 
@@ -68,10 +69,9 @@ def load_keras(folder: Path, state: Mapping[str, Any], request: LoadRequest) -> 
     if request.into is not None:
         return _fill(request.into, folder / KERAS_FILE, state)
     if keras.config.backend() != state["backend"]:
-        warnings.warn(
+        warn(
             f"the model was saved with Keras on {state['backend']} and is loaded on {keras.config.backend()}: its "
-            "predictions may differ in their last digits",
-            stacklevel=2,
+            "predictions may differ in their last digits"
         )
     if state["lambda"]:
         request.policy.require(f"the lambda in {KERAS_FILE}")

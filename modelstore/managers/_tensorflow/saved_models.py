@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 from modelstore.exceptions import InvalidArgumentError, UnsupportedObjectError
 from modelstore.folder import ModelFolder
 from modelstore.managers.base import LoadRequest, Saved, class_name
+from modelstore.notices import warn
 
 SAVED_MODEL = "saved_model"
 
@@ -29,10 +29,9 @@ def save_module(obj: Any, folder: ModelFolder) -> Saved:
             class_name(obj),
         )
     if waiting:
-        warnings.warn(
+        warn(
             f"{', '.join(waiting)} of this {type(obj).__name__} will not be callable after loading: no "
-            "input_signature, and never called",
-            stacklevel=2,
+            "input_signature, and never called"
         )
     try:
         tf.saved_model.save(obj, str(folder.path(SAVED_MODEL)))

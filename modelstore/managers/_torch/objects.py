@@ -16,7 +16,6 @@ What a state dict holds beside tensors and plain values (`get_extra_state`, quan
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from modelstore.managers._torch.storages import StorageReader, StorageWriter
 from modelstore.managers._torch.tree import TreeReader, TreeWriter, is_plain
 from modelstore.managers.base import Saved, class_name
 from modelstore.managers.pickling import PicklePolicy
+from modelstore.notices import warn
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def _state_dict(module: torch.nn.Module, required: bool) -> Any:
             raise UnsupportedObjectError(
                 f"the state_dict() of this {class_name(module)} fails ({error!r}), and weights_only=True stores no more"
             ) from error
-        warnings.warn(f"state_dict() fails ({error!r}), so this model cannot be loaded with into=", stacklevel=2)
+        warn(f"state_dict() fails ({error!r}), so this model cannot be loaded with into=")
         return None
 
 

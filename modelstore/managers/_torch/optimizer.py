@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from modelstore.managers._torch.persistent import PersistentIds, PersistentObjec
 from modelstore.managers._torch.storages import StorageReader, StorageWriter
 from modelstore.managers.base import Saved
 from modelstore.managers.pickling import PicklePolicy
+from modelstore.notices import warn
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def save_optimizer(
         known = {id(module): ("module", name) for name, module in model.named_modules()}
         known.update((id(parameter), ("parameter", name)) for name, parameter in model.named_parameters())
         if not any(id(parameter) in known for group in optimizer.param_groups for parameter in group["params"]):
-            warnings.warn("none of the optimizer's parameters is the model's: it does not train it", stacklevel=2)
+            warn("none of the optimizer's parameters is the model's: it does not train it")
     state: Any = optimizer.__getstate__()  # type: ignore[no-untyped-call, unused-ignore]
     # torch's own state lacks what a class sets in __init__ (LBFGS would not load), so the rest goes beside it.
     rest = {

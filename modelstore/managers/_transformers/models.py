@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from modelstore.managers._transformers.layout import (
 )
 from modelstore.managers.base import class_name
 from modelstore.managers.safetensors_file import ALIGNMENT
+from modelstore.notices import warn
 
 RESTORE = "restore.json"
 RESTORE_TENSORS = "restore.safetensors"
@@ -273,10 +273,9 @@ def _set_attention(config: Any, found: Mapping[str, Any]) -> None:
     for key in ("_attn_implementation", "_experts_implementation"):
         value = found.get(key)
         if key == "_attn_implementation" and value not in PORTABLE_ATTENTION:
-            warnings.warn(
+            warn(
                 f"the model was uploaded with attention implementation {value!r}, which depends on the machine; it is "
-                f"loaded with the default one (model.set_attn_implementation({value!r}) switches back)",
-                stacklevel=2,
+                f"loaded with the default one (model.set_attn_implementation({value!r}) switches back)"
             )
         elif value is not None and hasattr(config, key):
             setattr(config, key, value)
