@@ -47,5 +47,16 @@ def big(folder):
     return {"upload": up, "load": timed(lambda: store.load("big", model_id[0]))}
 
 
+def s3(folder):
+    from modelstore import ModelStore
+
+    store = ModelStore.from_aws_s3(root_prefix="ancestor")
+    model_id = []
+    up = timed(lambda: model_id.append(store.upload("big", model=str(folder / "weights.bin"))["model"]["model_id"]))
+    target = folder / "ancestor-out"
+    target.mkdir()
+    return {"upload": up, "load": timed(lambda: store.download(str(target), "big", model_id[0]))}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"small": small, "big": big}[sys.argv[1]](Path(sys.argv[2]))))
+    print(json.dumps({"small": small, "big": big, "s3": s3}[sys.argv[1]](Path(sys.argv[2]))))

@@ -12,6 +12,7 @@ from modelstore.registry.keys import clean_id
 from modelstore.timing import Timed, timed
 
 if TYPE_CHECKING:
+    from modelstore.doctor import Diagnosis
     from modelstore.registry.gc import GcReport
     from modelstore.registry.registry import Registry
 
@@ -116,6 +117,17 @@ class Catalogue(Timed):
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: no such thing.
         """
         return self._registry.states.of(domain, model_id, offline(None))
+
+    @timed
+    def doctor(self, *, timeout: float | None = None) -> Diagnosis:
+        """Try out what works with this storage and these credentials, and what not; `print` the result.
+
+        It says which right is missing for what, and gives the smallest policy that would make everything work. Costs
+        about ten requests; its few small objects are deleted again, or left to `gc` if that is not allowed.
+        """
+        from modelstore.doctor import examine
+
+        return examine(self._registry.storage)
 
     # -- deletion -----------------------------------------------------------------------------------------------
 

@@ -20,9 +20,6 @@ from modelstore._version import __version__
 if TYPE_CHECKING:
     from modelstore import ModelRecord, ModelStore
 
-STORAGES = ("filesystem",)
-"""What `MODEL_STORE_STORAGE` may name."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
@@ -50,15 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="modelstore",
-        description="Trained models in a folder, with no server.",
-        epilog="The store is the folder of --store, else MODEL_STORE_STORAGE=filesystem and MODEL_STORE_ROOT_PREFIX.",
+        description="Trained models in a folder or bucket, with no server.",
+        epilog="The store is that of --store (a folder, s3://bucket/prefix, gs://…, az://…, …), else that of "
+        "MODEL_STORE_URL, else that of MODEL_STORE_STORAGE and its variables.",
     )
     parser.add_argument("--version", action="version", version=f"modelstore {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    parser.add_argument("--store", metavar="PATH", help="the folder of the store")
+    parser.add_argument("--store", metavar="STORE", help="the folder or URL of the store")
     shared = argparse.ArgumentParser(add_help=False)
     # SUPPRESS, so that a command without it keeps what stood before the command.
-    shared.add_argument("--store", metavar="PATH", default=argparse.SUPPRESS, help="the folder of the store")
+    shared.add_argument("--store", metavar="STORE", default=argparse.SUPPRESS, help="the folder or URL of the store")
 
     upload = commands.add_parser("upload", parents=[shared], help="store a file or folder; prints the new model's id")
     upload.add_argument("domain", metavar="DOMAIN", help="what the model is for")
@@ -80,13 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=_list)
 
+    doctor = commands.add_parser(
+        "doctor", parents=[shared], help="try out what works with these credentials, and what not"
+    )
+    doctor.set_defaults(run=_doctor)
+
     info = commands.add_parser("info", parents=[shared], help="what is known about a model")
     info.add_argument("domain", metavar="DOMAIN")
     info.add_argument("model_id", metavar="ID", nargs="?", help="(default: the latest)")
     info.add_argument("--json", action="store_true", help="the whole record, as JSON")
     info.set_defaults(run=_info)
 
-    for command in (upload, download, listing, info):
+    for command in (upload, download, listing, info, doctor):
         command.set_defaults(command=command)
     return parser
 
@@ -99,20 +102,21 @@ def _existing(path: str) -> str:
 
 def _open(arguments: argparse.Namespace, create: bool = False) -> ModelStore:
     from modelstore import ModelStore
+    from modelstore.addresses import STORAGE_VARIABLE, URL_VARIABLE
+    from modelstore.exceptions import InvalidArgumentError, StoreNotFoundError
 
-    root = arguments.store
-    if root is None:
-        named = os.environ.get("MODEL_STORE_STORAGE")
-        if named is None:
-            arguments.command.error("which store? Pass --store PATH, or set MODEL_STORE_STORAGE")
-        if named not in STORAGES:
-            arguments.command.error(f"MODEL_STORE_STORAGE={named} is not known; it may be {', '.join(STORAGES)}")
-        root = os.environ.get("MODEL_STORE_ROOT_PREFIX")
-        if not root:
-            arguments.command.error("MODEL_STORE_STORAGE=filesystem needs the folder: set MODEL_STORE_ROOT_PREFIX")
-    if not create and not os.path.exists(os.path.expanduser(root)):
-        arguments.command.error(f"there is no folder {root}; `modelstore upload --create` makes it")
-    return ModelStore.from_file_system(root, create_directory=create)
+    if arguments.store is None and not (os.environ.get(URL_VARIABLE) or os.environ.get(STORAGE_VARIABLE)):
+        arguments.command.error(f"which store? Pass --store, or set {URL_VARIABLE} or {STORAGE_VARIABLE}")
+    try:
+        if arguments.store is None:
+            return ModelStore.from_env(create_directory=create)
+        return ModelStore.from_url(arguments.store, create_directory=create)
+    except InvalidArgumentError as error:  # the command, or the environment that belongs to it, is not complete
+        problem = str(error)
+    except StoreNotFoundError as error:
+        problem = str(error) if create else f"{error}; `modelstore upload --create` makes it"
+    parser: argparse.ArgumentParser = arguments.command
+    parser.error(problem)
 
 
 def _upload(arguments: argparse.Namespace) -> None:
@@ -168,6 +172,15 @@ def _info(arguments: argparse.Namespace) -> None:
         return
     states = store.get_model_states(record["model"]["domain"], record["model"]["model_id"])
     _print_lines(_table([(name, str(value)) for name, value in _facts(record, states) if value]))
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from modelstore.exceptions import StorageError
+
+    diagnosis = _open(arguments).doctor()
+    print(diagnosis)
+    if not diagnosis.ok:
+        raise StorageError(f"not everything works at {diagnosis.address}")
 
 
 def _row(record: ModelRecord) -> tuple[str, ...]:

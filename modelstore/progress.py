@@ -33,13 +33,14 @@ def bar(doing: str, size: int, show: bool) -> Iterator[Advance]:
         yield lambda count: None
         return
     lock = threading.Lock()  # tqdm's own one is for drawing: two threads could lose a count
-    with _tqdm(total=size, desc=doing, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as shown:
+    with _tqdm(total=size, desc=doing, unit="B", unit_scale=True, unit_divisor=1024) as shown:
 
         def advance(count: int) -> None:
             with lock:
                 shown.update(count)
 
         yield advance
+        shown.total = shown.n  # fewer than expected where compression helped
 
 
 def counted(chunks: Iterator[Sequence[Buffer]], advance: Advance) -> Iterator[Sequence[Buffer]]:

@@ -27,7 +27,7 @@ stray = {file for file in files - expected if not file.startswith(("modelstore-"
 assert not stray, f"in the wheel, but no part of it: {sorted(stray)}"
 assert any(file.endswith("licenses/LICENSE") for file in files), "no licence in the wheel"
 needed = sorted(line for line in dist.requires or () if "extra ==" not in line)
-assert [line.partition(">")[0] for line in needed] == ["cloudpickle", "platformdirs", "zstandard"], needed
+assert [line.partition(">")[0] for line in needed] == ["cloudpickle", "platformdirs", "tqdm", "zstandard"], needed
 
 with tempfile.TemporaryDirectory() as folder:
     model = Path(folder, "model.bin")
