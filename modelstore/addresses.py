@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from modelstore import opening
-from modelstore.exceptions import InvalidArgumentError
+from modelstore.exceptions import InvalidArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
     from modelstore.storage.base import Storage
@@ -37,8 +38,23 @@ def optional(argument: Any, variable: str, default: Any = None) -> Any:
     return os.environ.get(variable) or default
 
 
+def need(package: str, purpose: str, extra: str) -> None:
+    """See that an SDK is installed, without importing it.
+
+    Raises:
+        MissingDependencyError: it is not; the error names the command that installs it.
+    """
+    try:
+        there = importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package around it
+        there = False
+    if not there:
+        raise MissingDependencyError(package, purpose, f"pip install 'modelstore[{extra}]'")
+
+
 def s3(bucket: str | None, region: str | None, root_prefix: str | None, **settings: Any) -> Storage:
     """S3 as AWS offers it; see `ModelStore.from_aws_s3`."""
+    need("boto3", "a store on S3", "s3")
     from modelstore.storage.s3 import S3Storage
 
     return S3Storage(
@@ -59,6 +75,7 @@ def minio(
     **settings: Any,
 ) -> Storage:
     """MinIO, or what speaks S3 as it does; see `ModelStore.from_minio`."""
+    need("boto3", "a store on MinIO", "s3")
     from modelstore.storage.s3 import S3Storage
 
     host = optional(endpoint, "MINIO_ENDPOINT", "s3.amazonaws.com")
@@ -83,6 +100,7 @@ def backblaze(
     **settings: Any,
 ) -> Storage:
     """Backblaze B2 through its S3 interface; see `ModelStore.from_backblaze`."""
+    need("boto3", "a store on Backblaze B2", "s3")
     from modelstore.storage.s3 import S3Storage
 
     region = optional(region, "MODEL_STORE_B2_REGION", "us-west-004")
@@ -100,6 +118,7 @@ def backblaze(
 
 def gcs(project: str | None, bucket: str | None, root_prefix: str | None, **settings: Any) -> Storage:
     """Google Cloud Storage; see `ModelStore.from_gcloud`."""
+    need("google.cloud.storage", "a store on Google Cloud Storage", "gcs")
     from modelstore.storage.gcs import GCSStorage
 
     return GCSStorage(
@@ -112,6 +131,7 @@ def gcs(project: str | None, bucket: str | None, root_prefix: str | None, **sett
 
 def azure(container: str | None, root_prefix: str | None, **settings: Any) -> Storage:
     """Azure Blob Storage; see `ModelStore.from_azure`."""
+    need("azure.storage.blob", "a store on Azure", "azure")
     from modelstore.storage.azure import AzureStorage
 
     container = value(container, "container_name", "MODEL_STORE_AZURE_CONTAINER")
@@ -137,6 +157,7 @@ def _azure_account(credential: Any) -> dict[str, Any]:
 
 def hdfs(root_prefix: str | None, create_directory: bool, url: str | None = None, **settings: Any) -> Storage:
     """HDFS; see `ModelStore.from_hdfs`."""
+    need("hdfs_native", "a store on HDFS", "hdfs")
     from modelstore.storage.hdfs import HDFSStorage
 
     root = optional(root_prefix, "MODEL_STORE_HDFS_ROOT_PREFIX", "")

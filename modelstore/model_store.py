@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modelstore.archive import ArchiveFile
     from modelstore.registry.registry import Model
     from modelstore.storage.base import Storage
+    from modelstore.unpacking import Bars
 
 
 class ModelStore(Connections, Catalogue):
@@ -125,7 +126,7 @@ class ModelStore(Connections, Catalogue):
         from modelstore.folder import ModelFolder
         from modelstore.managers.bundle import Bundle
         from modelstore.managers.detection import all_managers
-        from modelstore.progress import bar, counted
+        from modelstore.progress import counted
         from modelstore.registry.events import check_size
         from modelstore.registry.keys import archive_key, clean_id, clean_name
 
@@ -147,7 +148,7 @@ class ModelStore(Connections, Catalogue):
             check_size(record)
             packer = Packer(contents, attached)
             key = archive_key(domain, model_id, uuid.uuid4().hex, packer.suffix)
-            with bar(f"uploading {model_id}", packer.expected, self._shows(progress)) as advance:
+            with self._bars(f"uploading {model_id}", progress)(packer.expected) as advance:
                 archive = packer.write(
                     lambda chunks: self.storage.write(key, counted(chunks, advance), packer.expected)
                 )
@@ -219,7 +220,9 @@ class ModelStore(Connections, Catalogue):
         offline = opening.offline(offline)
         model = self._registry.find(domain, model_id, state, offline)
         policy = opening.pickle_policy(allow_pickle, self._allow_pickle, trusted_types, model.record)
-        with self._reading(model), unpacked(self.storage, self._cache, model, verify=verify, offline=offline) as folder:
+        bars = self._bars(f"loading {model.model_id}", progress)
+        files = unpacked(self.storage, self._cache, model, bars, verify=verify, offline=offline)
+        with self._reading(model), files as folder:
             return load_bundle(
                 all_managers(), model.record["model"].get("managers"), folder, policy,
                 subject=subject(model), manager=manager, with_optimizer=with_optimizer, into=into,
@@ -265,7 +268,8 @@ class ModelStore(Connections, Catalogue):
         target = Path(os.path.abspath(local_path))
         model = self._registry.find(domain, model_id, state, offline)
         with self._reading(model):
-            unpacking.download(self.storage, self._cache, model, target, include, offline)
+            bars = self._bars(f"downloading {model.model_id}", progress)
+            unpacking.download(self.storage, self._cache, model, bars, target, include, offline)
         return str(target)
 
     adownload = in_thread(download)
@@ -292,10 +296,11 @@ class ModelStore(Connections, Catalogue):
         with self._reading(model):
             return list(open_archive(self.storage, model).files)
 
-    def _shows(self, progress: bool | None) -> bool:
-        from modelstore.progress import wanted
+    def _bars(self, doing: str, progress: bool | None) -> Bars:
+        from modelstore.progress import bar, wanted
 
-        return wanted(self._progress if progress is None else progress)
+        show = wanted(self._progress if progress is None else progress)
+        return lambda size: bar(doing, size, show)
 
     def _reading(self, model: Model) -> AbstractContextManager[None]:
         from modelstore.unpacking import archive_errors

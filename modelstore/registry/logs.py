@@ -133,14 +133,15 @@ class Logs:
             raw = self.storage.read(keys.MARKER, 0, 64 * 1024)
         except ObjectNotFoundError:
             return None
+        subject = f"{self.storage.address.rstrip('/')}/{keys.MARKER}"
         try:
             marker = json.loads(raw)
             version, store_id = marker["format"], marker["store"]
             readable = isinstance(version, int) and isinstance(store_id, str) and store_id.isalnum()
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise IntegrityError(f"{self.storage.address}{keys.MARKER}", "marker", repr(error)) from error
+            raise IntegrityError(subject, "marker", repr(error)) from error
         if not readable:
-            raise IntegrityError(f"{self.storage.address}{keys.MARKER}", "marker", "it has no format and store id")
+            raise IntegrityError(subject, "marker", "it has no format and store id")
         if version > FORMAT:
             raise NewerFormatError(self.storage.address, "marker", f"format {version}")
         return str(store_id)

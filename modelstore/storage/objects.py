@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from modelstore.storage.base import Storage
 
@@ -13,6 +14,8 @@ class ObjectSource:
 
     storage: Storage
     key: str
+    advance: Callable[[int], None] | None = field(default=None, compare=False)
+    """Told how many bytes each `read_into` has read."""
 
     def read(self, start: int = 0, end: int | None = None) -> bytes:
         """Bytes start…end, as `Storage.read` gives them: a negative start alone reads a suffix."""
@@ -20,7 +23,10 @@ class ObjectSource:
 
     def read_into(self, start: int, buffer: memoryview) -> int:
         """Fill `buffer` with the bytes from `start` on; returns how many there were (fewer only at the end)."""
-        return self.storage.read_into(self.key, start, buffer)
+        count = self.storage.read_into(self.key, start, buffer)
+        if self.advance is not None:
+            self.advance(count)
+        return count
 
     def __str__(self) -> str:
         return f"{self.storage.address.rstrip('/')}/{self.key}"
