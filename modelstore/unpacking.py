@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from modelstore.archive import Archive, ArchiveFile, ArchiveInfo, Cache
+from modelstore.archive import Archive, ArchiveFile, ArchiveInfo, Cache, staged
+from modelstore.archive.trees import with_parents
 from modelstore.exceptions import (
     IntegrityError,
     InvalidArgumentError,
@@ -20,16 +20,19 @@ from modelstore.exceptions import (
     OfflineError,
     StorageError,
 )
+from modelstore.progress import Advance
 from modelstore.registry.registry import Model
 from modelstore.storage.base import Storage
 from modelstore.storage.objects import ObjectSource
 
+Bars = Callable[[int], AbstractContextManager[Advance]]
+"""Makes a bar for a transfer of so many bytes."""
 
-def open_archive(storage: Storage, model: Model) -> Archive:
+
+def open_archive(storage: Storage, model: Model, advance: Advance | None = None) -> Archive:
     """Read the archive's table: one request."""
-    return Archive.open(
-        ObjectSource(storage, model.archive["key"]), subject(model), ArchiveInfo.from_dict(model.archive)
-    )
+    source = ObjectSource(storage, model.archive["key"], advance)
+    return Archive.open(source, subject(model), ArchiveInfo.from_dict(model.archive))
 
 
 def subject(model: Model) -> str:
@@ -38,7 +41,7 @@ def subject(model: Model) -> str:
 
 
 def unpacked(
-    storage: Storage, cache: Cache, model: Model, *, verify: str | None, offline: bool
+    storage: Storage, cache: Cache, model: Model, bars: Bars, *, verify: str | None, offline: bool
 ) -> AbstractContextManager[Path]:
     """The model's files, unpacked in the cache, for as long as the context lasts. Shared: not to be written to.
 
@@ -47,20 +50,28 @@ def unpacked(
     """
     digest = ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
 
-    def fill(target: Path) -> Sequence[ArchiveFile]:
+    def fill(target: Path, journal: Path | None) -> Sequence[ArchiveFile]:
         if offline:
             raise OfflineError(f"{subject(model)} is not in the cache of this machine; load it once online")
-        return open_archive(storage, model).extract(target)
+        with bars(model.archive["size"]) as advance:
+            return open_archive(storage, model, advance).extract(target, journal=journal)
 
     return cache.open(digest, fill, verify_full=verify == "full")
 
 
 def download(
-    storage: Storage, cache: Cache, model: Model, target: Path, include: str | Sequence[str] | None, offline: bool
+    storage: Storage,
+    cache: Cache,
+    model: Model,
+    bars: Bars,
+    target: Path,
+    include: str | Sequence[str] | None,
+    offline: bool,
 ) -> None:
     """Put a model's files, or those whose names match a pattern, into a folder of the user's.
 
-    Files of the same name are replaced, each in one step once all have been verified; others are left alone.
+    Files of the same name are replaced, each in one step once all have been verified; others are left alone. A download
+    that was cut off leaves a hidden folder in the target, with which the next one of the same model goes on.
 
     Raises:
         InvalidArgumentError: no file matches.
@@ -68,18 +79,22 @@ def download(
     digest = ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
     with _explained(target):
         target.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".modelstore-", dir=target))
-        try:
+        with staged(target, digest) as place:
             if offline or (include is None and cache.holds(digest)):
-                with unpacked(storage, cache, model, verify=None, offline=offline) as folder:
-                    _copy(folder, staging, include)
+                with unpacked(storage, cache, model, bars, verify=None, offline=offline) as folder:
+                    place.clear()
+                    _copy(folder, place.files, include)
             else:
-                archive = open_archive(storage, model)
-                names = None if include is None else _matching([file.name for file in archive.files], include)
-                archive.extract(staging, names)
-            _move_into(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+                advance: Advance | None = None
+                archive = open_archive(storage, model, lambda count: advance(count) if advance else None)
+                names = [file.name for file in archive.files]
+                chosen = None if include is None else _matching(names, include)
+                _check_way(target, chosen or names, () if chosen else archive.empty_folders)  # before it is fetched
+                size = sum(file.size for file in archive.files if chosen is None or file.name in chosen)
+                with bars(size) as shown:
+                    advance = shown
+                    archive.extract(place.files, chosen, journal=place.journal)
+            _move_into(place.files, target)
 
 
 @contextmanager
@@ -114,19 +129,31 @@ def _copy(source: Path, target: Path, include: str | Sequence[str] | None) -> No
                 (target / folder.relative_to(source)).mkdir(parents=True, exist_ok=True)
 
 
-def _move_into(staging: Path, target: Path) -> None:
-    moves = [(Path(folder), target / Path(folder).relative_to(staging), files) for folder, _, files in os.walk(staging)]
-    for folder, place, files in moves:  # all of them first, so that a target that cannot take all takes none
-        if folder != staging and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+def _check_way(target: Path, files: Sequence[str], folders: Iterable[str]) -> None:
+    """See that nothing in the target keeps these files and folders out: it takes all of them, or none.
+
+    Raises:
+        StorageError: a link or a file is where a folder is to be, or a folder where a file is.
+    """
+    for folder in sorted(with_parents([*(name.rpartition("/")[0] for name in files), *folders])):
+        place = target / folder
+        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
             what = "a link, and nothing is written through links" if place.is_symlink() else "a file"
             raise StorageError(f"{place} is to be a folder and is {what}: remove it")
-        for name in files:
-            if (place / name).is_dir() and not (place / name).is_symlink():
-                raise StorageError(f"{place / name} is to be a file and is a folder: remove it")
-    for folder, place, files in moves:
-        place.mkdir(exist_ok=True)
-        for name in files:
-            os.replace(folder / name, place / name)
+    for name in files:
+        if (target / name).is_dir() and not (target / name).is_symlink():
+            raise StorageError(f"{target / name} is to be a file and is a folder: remove it")
+
+
+def _move_into(staging: Path, target: Path) -> None:
+    found = {path.relative_to(staging).as_posix(): path.is_dir() for path in sorted(staging.rglob("*"))}
+    folders = [name for name, is_folder in found.items() if is_folder]
+    files = [name for name, is_folder in found.items() if not is_folder]
+    _check_way(target, files, folders)
+    for name in folders:
+        (target / name).mkdir(exist_ok=True)
+    for name in files:
+        os.replace(staging / name, target / name)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modelstore.archive.info import ArchiveFile as ArchiveFile, ArchiveInfo as ArchiveInfo
     from modelstore.archive.opening import RangeSource as RangeSource
     from modelstore.archive.pack import Packer as Packer
+    from modelstore.archive.staging import staged as staged
 
 _HOMES = {
     "Archive": "archive",
@@ -21,6 +22,7 @@ _HOMES = {
     "Cache": "cache",
     "Packer": "pack",
     "RangeSource": "opening",
+    "staged": "staging",
 }
 __all__ = sorted(_HOMES)
 

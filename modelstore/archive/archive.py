@@ -7,11 +7,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from modelstore.archive.chunks import ChunkReader, FileDigests
+from modelstore.archive.extraction import Extraction
 from modelstore.archive.info import ArchiveFile, ArchiveInfo
 from modelstore.archive.limits import DEFAULT, Limits
 from modelstore.archive.opening import RangeSource, read_table
+from modelstore.archive.resume import Wanted
 from modelstore.archive.table import Part, Table, TableEntry
-from modelstore.archive.unpack import Target, windows_problem
+from modelstore.archive.unpack import windows_problem
 from modelstore.archive.workers import default_threads
 from modelstore.exceptions import InvalidArgumentError, UnsafeArchiveError
 
@@ -56,19 +58,32 @@ class Archive:
         return cls(source, subject, table, found, limits)
 
     def extract(
-        self, target: Path, names: Collection[str] | None = None, *, threads: int | None = None
+        self,
+        target: Path,
+        names: Collection[str] | None = None,
+        *,
+        threads: int | None = None,
+        journal: Path | None = None,
     ) -> list[ArchiveFile]:
         """Unpack all files and empty folders, or the files `names`, into the folder `target`, made if need be.
 
         Each chunk that is needed is read once, and nothing of it is decoded or written before its digest is
         checked; each file's digest is checked too. Without `names` every chunk is read, so that one wrong byte
-        anywhere in the archive is found. Memory: two chunks (32 MiB) a thread. After an error nothing that was
-        written is left.
+        anywhere in the archive is found. Memory: two chunks (32 MiB) a thread.
+
+        After an error nothing that was written is left, unless there is a `journal`: then what was written stays
+        (after an IntegrityError nothing does), and a call with the same target and journal goes on with it, also
+        after a kill or a crash of the machine. Chunks that the journal names are read back from the disk, checked,
+        and not fetched again; a journal that is torn or another archive's costs time and nothing else. The caller
+        sees to it that one process at a time works there.
 
         Args:
-            target: links below it are not followed, and what exists is not replaced.
-            names: names from `files`.
+            target: links below it are not followed, and what exists is not replaced. With a journal, a folder for
+                this alone: what else lies in it is removed.
+            names: names from `files`; may be others than those of the earlier attempt.
             threads: how many chunks are worked on at once (default: by cores); more hide a storage's latency.
+            journal: a file outside the target, in a folder that exists, that notes each chunk as it is done (100
+                bytes a chunk). It is left to the caller to remove.
 
         Returns:
             The files that were unpacked, in the order of `files`.
@@ -76,33 +91,23 @@ class Archive:
         Raises:
             IntegrityError: stored bytes are not those that were written.
             InvalidArgumentError: there is no file of that name, or one exists in the target.
-            UnsafeArchiveError: a name means something else on this system (Windows: `C:x`, `NUL`).
+            UnsafeArchiveError: a name means something else on this system (Windows: `C:x`, `NUL`), or `tar` would
+                see other names or sizes than those of the table.
             StorageError: the target lacks the space or cannot be written.
         """
-        chosen = self._choose(names)
-        entries = [self._table.entries[index] for index in sorted(chosen)]
-        folders = self.empty_folders if names is None else ()
-        self._check_system([*(entry.name for entry in entries), *folders])
-        digests = FileDigests(self._table, self.info.compression, self._subject)
-        with Target(Path(target)) as unpacked:
-            above = (entry.name.rpartition("/")[0] for entry in entries)
-            unpacked.prepare([*filter(None, above), *folders], sum(entry.size for entry in entries))
-            for entry in entries:
-                if not entry.size or entry.size > self._limits.chunk:
-                    unpacked.create(entry.name, entry.size)
-
-            def take(chunk: int, raw: memoryview) -> None:
-                for part, data in self._chosen_parts(chunk, raw, chosen):
-                    digests.add(chunk, part, data)
-                    name = self._table.entries[part.entry].name
-                    if part.number is None:
-                        unpacked.write(name, data)
-                    else:
-                        unpacked.fill(name, part.number * self._limits.chunk, data)
-
-            wanted = range(len(self._parts)) if names is None else self._chunks_of(chosen)
-            self._reader.read(wanted, take, threads or default_threads())
-            digests.finish(chosen)
+        chosen = sorted(self._choose(names))
+        entries = [self._table.entries[index] for index in chosen]
+        empty = self.empty_folders if names is None else ()
+        self._check_system([*(entry.name for entry in entries), *empty])
+        parts = self._parts if names is None else self._parts_of(set(chosen))
+        chunks = [index for index, found in enumerate(parts) if found or names is None]
+        folders = {*filter(None, (entry.name.rpartition("/")[0] for entry in entries)), *empty}
+        wanted = Wanted(self._table, parts, chunks, chosen, folders)
+        work = Extraction(self._reader, self._subject, self.info, self._limits, wanted, threads or default_threads())
+        if journal is None:
+            work.run(Path(target))
+        else:
+            work.resume(Path(target), journal)
         return [_public(entry) for entry in entries]
 
     def read(self, name: str) -> bytes:
@@ -113,15 +118,17 @@ class Archive:
             InvalidArgumentError: there is no file of that name.
         """
         chosen = self._choose([name])
+        parts = self._parts_of(chosen)
         digests = FileDigests(self._table, self.info.compression, self._subject)
         pieces: list[bytes] = []
 
         def take(chunk: int, raw: memoryview) -> None:
-            for part, data in self._chosen_parts(chunk, raw, chosen):
+            for part in parts[chunk]:
+                data = raw[part.offset : part.offset + part.size]
                 digests.add(chunk, part, data)
                 pieces.append(bytes(data))
 
-        self._reader.read(self._chunks_of(chosen), take, threads=1)  # in order
+        self._reader.read([index for index, found in enumerate(parts) if found], take, threads=1)  # in order
         digests.finish(chosen)
         return b"".join(pieces)
 
@@ -137,12 +144,9 @@ class Archive:
             )
         return {numbers[name] for name in names}
 
-    def _chunks_of(self, chosen: set[int]) -> list[int]:
-        return [index for index, parts in enumerate(self._parts) if any(part.entry in chosen for part in parts)]
-
-    def _chosen_parts(self, chunk: int, raw: memoryview, chosen: set[int]) -> list[tuple[Part, memoryview]]:
-        parts = (part for part in self._parts[chunk] if part.entry in chosen)
-        return [(part, raw[part.offset : part.offset + part.size]) for part in parts]
+    def _parts_of(self, chosen: set[int]) -> list[list[Part]]:
+        """For every chunk what it holds of these entries."""
+        return [[part for part in parts if part.entry in chosen] for parts in self._parts]
 
     def _check_system(self, names: Sequence[str]) -> None:
         if os.name != "nt":

@@ -6,29 +6,31 @@
                                        entry.json   its marker; touched at each use
                                        lock         locked (shared) while in use
     <root>/locks/<archive digest>                   locked (exclusive) while being filled
-    <root>/tmp/<random>/                            an entry that is being made, or removed
+    <root>/partial/<archive digest>/                an entry that is being filled, or was until an error or a crash
+    <root>/tmp/<random>/                            an entry that is being removed, or filled where there are no locks
 
-Entries appear and disappear whole, by renaming. A crash leaves at most folders in `tmp`.
+Entries appear and disappear whole, by renaming. What a fill has fetched before it failed is used by the next one.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelstore.archive.info import ArchiveFile, is_digest
 from modelstore.archive.locks import Lock, lock
 from modelstore.archive.marker import Marker, boot_id
+from modelstore.archive.partial import Place, sweep
+from modelstore.archive.trees import age, make_read_only, remove
 from modelstore.exceptions import IntegrityError
+from modelstore.storage import deadline
 
-Fill = Callable[[Path], Sequence[ArchiveFile]]
+Fill = Callable[[Path, Path | None], Sequence[ArchiveFile]]
+"""`archive.extract(folder, journal=journal)`: the folder to fill, and the journal there, if it can be gone on with."""
 
 _FILES, _MARKER, _LOCK = "files", "entry.json", "lock"
 _DAY, _HOUR = 86_400.0, 3_600.0
@@ -62,11 +64,13 @@ class Cache:
         Args:
             archive_digest: 64 hexadecimal digits.
             fill: unpacks the archive into the folder that it is given and returns all files with their digests,
-                which it has checked. Its errors pass through.
+                which it has checked. Its errors pass through; what it had done until then is there for the next
+                fill of this entry, within three days, unless it was an IntegrityError.
             verify_full: hash all files again.
 
         Raises:
             IntegrityError: `archive_digest` is not a digest.
+            DeadlineExceededError: the time is over.
         """
         entry = self._entry(archive_digest)
         try:
@@ -74,10 +78,10 @@ class Cache:
         except _Unusable:
             temporary = Path(tempfile.mkdtemp(prefix="modelstore-"))
             try:
-                fill(temporary / _FILES)
+                fill(temporary / _FILES, None)
                 yield temporary / _FILES
             finally:
-                _remove(temporary)
+                remove(temporary)
             return
         with held:
             yield entry / _FILES
@@ -87,8 +91,9 @@ class Cache:
         return Marker.load(self._entry(archive_digest) / _MARKER) is not None
 
     def purge(self, archive_digest: str) -> bool:
-        """Remove an entry unless it is in use; returns whether it is gone."""
+        """Remove an entry unless it is in use, and what there is of one; returns whether the entry is gone."""
         entry = self._entry(archive_digest)
+        sweep(self.root / "partial" / archive_digest, self.root / "locks" / archive_digest, older=float("-inf"))
         return not os.path.lexists(entry) or self._evict(entry, min_age=0.0)
 
     def _entry(self, archive_digest: str) -> Path:
@@ -101,12 +106,14 @@ class Cache:
         if held is not None:
             return held
         for _ in range(_ATTEMPTS):
+            wait = deadline.at_most(_FILL_WAIT, "waiting for another process that fetches the same model")
             with _own_errors():
                 (self.root / "locks").mkdir(parents=True, exist_ok=True)
-                filling = lock(self.root / "locks" / entry.name, exclusive=True, create=True, wait=_FILL_WAIT)
+                filling = lock(self.root / "locks" / entry.name, exclusive=True, create=True, wait=wait)
             try:
                 # Another process may have filled it while we waited.
-                held = self._hit(entry, full) or self._fill(entry, fill)
+                alone = filling is not None and filling.real
+                held = self._hit(entry, full) or self._fill(entry, fill, alone)
             finally:
                 if filling is not None:
                     filling.remove()
@@ -140,40 +147,43 @@ class Cache:
             held.close()
             raise
 
-    def _fill(self, entry: Path, fill: Fill) -> Lock | None:
+    def _fill(self, entry: Path, fill: Fill, alone: bool) -> Lock | None:
         """Make the entry and hold it; None if another process was faster (where there are no locks)."""
         with _own_errors():
             # Damaged, or `_hit` would have held it. Only here, so that whoever comes second spares the new one.
             self._throw_away(entry)
             if os.path.lexists(entry):
                 return None
-            temporary = self.root / "tmp" / secrets.token_hex(16)
-            temporary.mkdir(parents=True)
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        where = self.root / "partial" / entry.name if alone else self.root / "tmp" / secrets.token_hex(16)
         held: Lock | None = None
-        try:
+        with ExitStack() as stack:
             with _own_errors():
-                held = lock(temporary / _LOCK, exclusive=False, create=True)
-                self._sweep()
-            files = fill(temporary / _FILES)
-            with _own_errors():
-                synced = boot_id() is None
-                _make_read_only(temporary / _FILES, sync=synced)
-                Marker.of(temporary / _FILES, files, synced=synced).save(temporary / _MARKER)
-                entry.parent.mkdir(exist_ok=True)
+                place = stack.enter_context(Place(where, again=alone, others=[_LOCK]))
             try:
-                if held is not None and not held.real:
-                    held.close()  # Windows renames no folder in which a file is open
-                os.rename(temporary, entry)
-                if held is not None and not held.real:
-                    held = lock(entry / _LOCK, exclusive=False)
-            except OSError:
-                return None
-            kept, held = held, None
-        finally:
-            if held is not None:
-                held.close()
-            if os.path.lexists(temporary):
-                _remove(temporary)
+                with _own_errors():
+                    held = lock(where / _LOCK, exclusive=False, create=True)
+                files = fill(place.files, place.journal)
+                with _own_errors():
+                    synced = boot_id() is None
+                    make_read_only(place.files, sync=synced)
+                    Marker.of(place.files, files, synced=synced).save(where / _MARKER)
+                    entry.parent.mkdir(exist_ok=True)
+                    if place.journal is not None:
+                        place.journal.unlink(missing_ok=True)
+                try:
+                    if held is not None and not held.real:
+                        held.close()  # Windows renames no folder in which a file is open
+                    os.rename(where, entry)
+                    if held is not None and not held.real:
+                        held = lock(entry / _LOCK, exclusive=False)
+                except OSError:
+                    return None
+                kept, held = held, None
+            finally:
+                if held is not None:
+                    held.close()
         self._shrink()
         return kept
 
@@ -203,21 +213,21 @@ class Cache:
                 return False
             with held:
                 if not held.real:
-                    if _age(entry / _MARKER) < min_age:
+                    if age(entry / _MARKER) < min_age:
                         return False
                     held.close()  # Windows renames no folder in which a file is open, by us or by another process
                 gone = self._rename_away(entry)
         except OSError:
             return False
         if gone is not None:
-            _remove(gone)
+            remove(gone)
         return gone is not None
 
     def _throw_away(self, entry: Path) -> None:
         """Remove an entry that is damaged. Whoever has its files open keeps them."""
         gone = self._rename_away(entry) if os.path.lexists(entry) else None
         if gone is not None:
-            _remove(gone)
+            remove(gone)
 
     def _rename_away(self, entry: Path) -> Path | None:
         gone = self.root / "tmp" / secrets.token_hex(16)
@@ -229,19 +239,21 @@ class Cache:
         return gone
 
     def _sweep(self) -> None:
-        """Remove what a crash has left: folders that nobody holds and that are older than a day."""
+        """Remove what crashes have left: folders that nobody holds and that are old."""
         for left in (self.root / "tmp").iterdir():
             try:
-                if _age(left) < _DAY:
+                if age(left) < _DAY:
                     continue
                 held = lock(left / _LOCK, exclusive=True) if (left / _LOCK).exists() else None
                 if held is None and (left / _LOCK).exists():
                     continue
-                _remove(left)
+                remove(left)
                 if held is not None:
                     held.close()
             except OSError:
                 continue
+        for left in (self.root / "partial").glob("*"):
+            sweep(left, self.root / "locks" / left.name)
 
 
 class _Unusable(Exception):
@@ -255,41 +267,3 @@ def _own_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise _Unusable from error
-
-
-def _age(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
-
-
-def _make_read_only(folder: Path, *, sync: bool) -> None:
-    for parent, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            path = os.path.join(parent, name)
-            if sync:
-                _sync(path)
-            os.chmod(path, 0o444)
-        if sync and os.name != "nt":
-            _sync(parent)
-        os.chmod(parent, 0o555)
-
-
-def _sync(path: str) -> None:
-    writable = os.O_RDWR if os.name == "nt" else os.O_RDONLY
-    descriptor = os.open(path, writable)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder whose parts are read-only. What cannot be removed now is left to a later sweep."""
-    for parent, _, names in os.walk(folder):
-        try:
-            os.chmod(parent, 0o755)
-            if os.name == "nt":
-                for name in names:
-                    os.chmod(os.path.join(parent, name), stat.S_IWRITE)
-        except OSError:
-            continue
-    shutil.rmtree(folder, ignore_errors=True)

@@ -110,8 +110,8 @@ class FileDigests:
         self._subject = subject
         self._pieces: dict[tuple[int, int], bytes] = {}
 
-    def add(self, index: int, part: Part, data: Buffer) -> None:
-        """Take in a part of chunk `index`.
+    def add(self, index: int, part: Part, data: Buffer) -> bytes:
+        """Take in a part of chunk `index`; returns its digest.
 
         Raises:
             IntegrityError: these are not the bytes of the file.
@@ -123,6 +123,12 @@ class FileDigests:
             self._pieces[part.entry, part.number] = digest
         elif digest != self._table.entries[part.entry].digest:
             self._refuse(part.entry)
+        return digest
+
+    def put(self, part: Part, digest: bytes) -> None:
+        """Take in a piece whose digest is known."""
+        assert part.number is not None
+        self._pieces[part.entry, part.number] = digest
 
     def finish(self, entries: Iterable[int]) -> None:
         """Check the files of several chunks, of which all parts have been added.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from modelstore.archive.headers import header
 from modelstore.archive.limits import Limits
 from modelstore.archive.table import BLOCK, TABLE_NAME, Chunk, Table, TableEntry, table_length
 from modelstore.exceptions import InvalidNameError
@@ -74,16 +74,16 @@ def make_plan(model: FolderContents, attached: FolderContents, limits: Limits) -
     cutter = _Cutter(limits)
     starts = []
     for index, member in enumerate(members):
-        header = _header(member.name, member.size, folder=member.source is None)
+        head = header(member.name, member.size, folder=member.source is None)
         if member.size >= limits.large:
-            cutter.add(header)
+            cutter.add(head)
             cutter.cut()
             starts.append(cutter.length)
             cutter.add_large(index, member.size)
         else:
             # Header and content of a small file stay together, as far as they fit into one chunk at all.
-            cutter.make_room(min(len(header) + member.size, limits.chunk))
-            cutter.add(header)
+            cutter.make_room(min(len(head) + member.size, limits.chunk))
+            cutter.add(head)
             cutter.make_room(member.size)
             starts.append(cutter.length)
             if member.size:
@@ -91,7 +91,7 @@ def make_plan(model: FolderContents, attached: FolderContents, limits: Limits) -
         cutter.add(bytes(-member.size % BLOCK))
     # The table has a row for the chunk that its own header lies in, perhaps the first bytes of a new one.
     length = table_length(cutter.chunks_after(BLOCK), [member.name for member in members])
-    cutter.add(_header(TABLE_NAME, length + BLOCK, folder=False))
+    cutter.add(header(TABLE_NAME, length + BLOCK, folder=False))
     return Plan(tuple(members), tuple(starts), tuple(cutter.chunks), length)
 
 
@@ -105,15 +105,6 @@ def _members(model: FolderContents, attached: FolderContents) -> list[Member]:
         if fold_name(member.name.split("/")[0]) == TABLE_NAME:
             raise InvalidNameError("file name", member.name, "the archive keeps this name for its table")
     return sorted(members, key=lambda member: (member.in_model or member.name != MANIFEST, member.name.encode()))
-
-
-def _header(name: str, size: int, *, folder: bool) -> bytes:
-    """The header of a tar member, without anything that differs between two packings of one folder."""
-    header = tarfile.TarInfo(name)
-    header.size = size
-    header.mode = 0o755 if folder else 0o644
-    header.type = tarfile.DIRTYPE if folder else tarfile.REGTYPE
-    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
 
 
 class _Cutter:

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from modelstore.archive.trees import SAFE
 from modelstore.exceptions import InvalidArgumentError, StorageError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{n}" for port in ("com", "lpt") for n in "123456789"
 }
@@ -24,10 +24,15 @@ class Target:
 
     Use it as a context manager: an error removes what was made, so that nobody takes a half for the whole.
     Methods may be called from several threads.
+
+    Args:
+        root: the folder; made if need be.
+        keep: leave what was made after an error, for another attempt.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, keep: bool = False) -> None:
         self._root = root
+        self._keep = keep
         self._files: list[Path] = []
         self._folders: list[Path] = []
 
@@ -39,7 +44,7 @@ class Target:
             InvalidArgumentError: something else than a folder is in the way.
         """
         self._check_space(size)
-        with _explained(self._root):
+        with explained(self._root):
             missing = [parent for parent in (self._root, *self._root.parents) if not os.path.lexists(parent)]
             self._root.mkdir(parents=True, exist_ok=True)
             self._folders += reversed(missing)
@@ -75,8 +80,8 @@ class Target:
     @contextmanager
     def _opened(self, name: str, flags: int) -> Iterator[int]:
         path = self._root / name
-        with _explained(path):
-            file = os.open(path, flags | _SAFE, 0o666)
+        with explained(path):
+            file = os.open(path, flags | SAFE, 0o666)
             if flags & os.O_EXCL:
                 self._files.append(path)
             try:
@@ -85,7 +90,7 @@ class Target:
                 os.close(file)
 
     def _make_folder(self, path: Path) -> None:
-        with _explained(path):
+        with explained(path):
             try:
                 path.mkdir()
                 self._folders.append(path)
@@ -95,7 +100,7 @@ class Target:
 
     def _check_space(self, size: int) -> None:
         there = next(path for path in (self._root.absolute(), *self._root.absolute().parents) if os.path.exists(path))
-        with _explained(there):
+        with explained(there):
             free = shutil.disk_usage(there).free
         if size > free:
             raise StorageError(
@@ -108,7 +113,7 @@ class Target:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if value is None:
+        if value is None or self._keep:
             return
         for path in self._files:
             with suppress(OSError):
@@ -141,9 +146,12 @@ def _write_at(file: int, data: memoryview, start: int) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's errors about `path` into errors of the library."""
     try:
         yield
+    except StorageError:
+        raise
     except FileExistsError as error:
         raise InvalidArgumentError("target", f"{path} exists already; unpack into an empty folder") from error
     except OSError as error:

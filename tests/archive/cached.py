@@ -20,9 +20,9 @@ class Filler:
         self.calls = 0
         self._archive = Archive.open(Stored(data), "it")
 
-    def __call__(self, target: Path) -> list[ArchiveFile]:
+    def __call__(self, target: Path, journal: Path | None = None) -> list[ArchiveFile]:
         self.calls += 1
-        return self._archive.extract(target)
+        return self._archive.extract(target, journal=journal)
 
 
 def marker(cache: Cache, digest: str = DIGEST) -> Path:

@@ -240,7 +240,7 @@ def test_a_digest_that_is_none_never_becomes_a_path(cache: Cache, fill: Filler, 
 def test_an_error_while_filling_passes_through_and_leaves_nothing(cache: Cache, fill: Filler) -> None:
     """A failed download is the caller's to see; the next attempt starts afresh."""
 
-    def failing(target: Path) -> list[ArchiveFile]:
+    def failing(target: Path, journal: Path | None) -> list[ArchiveFile]:
         target.mkdir()
         (target / "half").write_bytes(b"1")
         raise StorageError("the line is dead")

@@ -106,9 +106,9 @@ def test_threads_fill_an_entry_once(cache: Cache) -> None:
 def _open_in_process(root: Path, start: Any, done: Any) -> None:
     fill = Filler()
 
-    def slowly(target: Path) -> list[ArchiveFile]:
+    def slowly(target: Path, journal: Path | None) -> list[ArchiveFile]:
         time.sleep(0.2)  # so that the others come while it fills
-        return fill(target)
+        return fill(target, journal)
 
     start.wait(60)
     with Cache(root).open(DIGEST, slowly) as folder:
@@ -136,10 +136,10 @@ def test_losing_the_race_is_harmless(cache: Cache, monkeypatch: pytest.MonkeyPat
 
     winners = []
 
-    def fill(target: Path) -> list[ArchiveFile]:
+    def fill(target: Path, journal: Path | None) -> list[ArchiveFile]:
         with cache.open(DIGEST, inner) as folder:
             winners.append(folder.stat().st_ino)
-            return outer(target)
+            return outer(target, journal)
 
     with cache.open(DIGEST, fill) as folder:
         assert on_disk(folder) == (FILES, {"void"})
