@@ -7,6 +7,7 @@ plain boto3 and obstore. Every run is a fresh process. Needs what `tests/servers
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ class Bench:
         self.size = size
         self.rows: list[Row] = []
 
-    def medians(self, names: Sequence[str], settings: dict[str, str]) -> dict[str, dict[str, float]]:
-        """The tasks in turn, several times; the median of each figure."""
+    def medians(self, names: Sequence[str], rounds: Iterable[dict[str, str]]) -> dict[str, dict[str, float]]:
+        """The tasks in turn, once for each round's settings; the median of each figure."""
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        for _ in range(self.runs):
+        for settings in rounds:
             for name in names:
                 found[name].append(self.task(name, settings))
         return {
@@ -62,11 +63,19 @@ class Bench:
         print(f"{'ok  ' if met else 'MISS'} {what}: {measured} ({bar})", flush=True)
 
 
-def gateway(bench: Bench, server: Any, ancestor: str | None) -> None:
+def gateways(bench: Bench) -> Iterator[dict[str, str]]:
+    """A gateway anew for each run: its objects lie in memory, and deleted ones do for a while."""
+    for number in range(bench.runs):
+        folder = bench.folder / f"ceph-{number}"
+        folder.mkdir()
+        with ceph.serve(folder) as server:
+            yield _settings(server.endpoint, server.bucket(), server.access_key, server.secret_key)
+
+
+def gateway(bench: Bench, ancestor: str | None) -> None:
     """A store on Ceph's RADOS gateway: uploads, and first loads."""
-    settings = _settings(server.endpoint, server.bucket(), server.access_key, server.secret_key)
-    up = bench.medians(UPLOADS, settings)
-    ours, boto3, obstore = (up[name]["seconds"] for name in UPLOADS)
+    found = bench.medians((*UPLOADS, *DOWNLOADS), gateways(bench))
+    ours, boto3, obstore = (found[name]["seconds"] for name in UPLOADS)
     best = min(boto3, obstore)
     bench.row(
         f"upload of {bench.size} MB to the gateway",
@@ -74,31 +83,29 @@ def gateway(bench: Bench, server: Any, ancestor: str | None) -> None:
         "at least 1.0 × the faster",
         best >= ours,
     )
-    _peak(bench, "peak memory of that upload", up["upload_ours"], up["upload_boto3"])
-    down = bench.medians(DOWNLOADS, settings)
-    ours, boto3, obstore = (down[name]["seconds"] for name in DOWNLOADS)
+    _peak(bench, "peak memory of that upload", found["upload_ours"], found["upload_boto3"])
+    ours, boto3, obstore = (found[name]["seconds"] for name in DOWNLOADS)
     bench.row(
         "first load of it as a file, every digest checked",
         f"{boto3 / ours:.2f} × the speed of boto3's download_file, {obstore / ours:.2f} × obstore's",
         "at least 1.5 ×",
         boto3 >= 1.5 * ours,
     )
-    _peak(bench, "peak memory of that load", down["load_ours"], down["download_boto3"])
+    _peak(bench, "peak memory of that load", found["load_ours"], found["download_boto3"])
     if ancestor is not None:
         command = [ancestor, str(ROOT / "benchmarks" / "ancestor.py"), "s3", str(bench.folder)]
-        os.environ.update(settings)
-        old = _json(command)
-        print(
-            f"     the ancestor, one run: upload {old['upload'] / up['upload_ours']['seconds']:.1f} × as long as ours, "
-            f"load {old['load'] / down['load_ours']['seconds']:.1f} ×"
-        )
+        with contextlib.closing(gateways(bench)) as servers:
+            os.environ.update(next(servers))
+            old = _json(command)
+        up, down = old["upload"] / found["upload_ours"]["seconds"], old["load"] / found["load_ours"]["seconds"]
+        print(f"     the ancestor, one run: upload {up:.1f} × as long as ours, load {down:.1f} ×")
 
 
 def reading(bench: Bench, server: Any) -> None:
     """An archive that nginx serves: the limit of a client that reads."""
     settings = _settings(server.endpoint, nginx.BUCKET, "test", "test")
     bench.task("place_archive", {**settings, "BENCH_OBJECTS": str(server.objects / nginx.BUCKET)})
-    found = bench.medians(READS, settings)
+    found = bench.medians(READS, [settings] * bench.runs)
     ours, boto3, obstore = (found[name]["seconds"] for name in READS)
     bench.row(
         f"{bench.size} MB from nginx into the cache, every digest checked",
@@ -139,8 +146,7 @@ def main() -> int:
         bench = Bench(folder, options.runs, options.size)
         bench.task("make", {"BENCH_SIZE": str(options.size)})
         if "gateway" in options.only:
-            with ceph.serve(folder / "ceph") as server:
-                gateway(bench, server, options.ancestor)
+            gateway(bench, options.ancestor)
         if "nginx" in options.only:
             (folder / "nginx").mkdir()
             folder.chmod(0o755)

@@ -6,6 +6,7 @@ themselves; `carried` takes it along.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ _CURRENT: ContextVar[_Deadline | None] = ContextVar("modelstore_deadline", defau
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Give what happens in this context `seconds` from now on; None changes nothing. The earliest deadline counts.
+    """Give what happens in this context `seconds` from now on; None and infinity (and more than threads can wait,
+    some centuries) change nothing. The earliest deadline counts.
 
     Raises:
         InvalidArgumentError: not a positive number.
@@ -46,6 +48,9 @@ def within(seconds: float | None) -> Iterator[None]:
         return
     if not _is_positive(seconds):
         raise InvalidArgumentError("timeout", f"timeout={seconds!r} is no number of seconds above 0")
+    if seconds > threading.TIMEOUT_MAX:  # which no thread, and no socket, would take as a time to wait
+        yield
+        return
     outer = _CURRENT.get()
     mine = _Deadline(time.monotonic() + seconds, float(seconds))
     token = _CURRENT.set(outer if outer is not None and outer.at < mine.at else mine)

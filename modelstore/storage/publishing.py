@@ -42,7 +42,7 @@ class TemporaryFile:
         self._root = root
         self._target = target
         self._folder = os.path.dirname(target)
-        self._path = os.path.join(self._folder, f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
+        self._path = os.path.join(self._folder, temporary_name())
         self._changed_folders: dict[str, None] = {self._folder: None}
         self._identity: os.stat_result | None = None
         self._named = False
@@ -215,6 +215,11 @@ def prune(folder: str, root: str) -> None:
         except OSError:
             return  # not empty, or in use: both are fine
         folder = os.path.dirname(folder)
+
+
+def temporary_name() -> str:
+    """A name for a file that is not published yet, which nobody else has."""
+    return f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
 
 
 def is_temporary(name: str) -> bool:

@@ -7,9 +7,8 @@ raising `StorageUnavailableError`.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -81,20 +80,24 @@ def send_all(parts: Iterable[Part], send: Callable[[Part], R], threads: int = TH
     `parts` is pulled in this thread, and no further than there are threads free, so memory stays bounded. After an
     error nothing more is begun; it is raised when those under way have ended, so that no thread outlives this call.
     """
-    results: list[R] = []
-    waiting: deque[Future[R]] = deque()
+    results: dict[int, R] = {}
+    under_way: dict[Future[R], int] = {}
+
+    def settle(when: str, seconds: float | None = None) -> None:
+        for future in wait(under_way, seconds, when).done:
+            results[under_way.pop(future)] = future.result()
+
     pool = ThreadPoolExecutor(threads, "modelstore-send")
     job = deadline.carried(send)
     try:
         for part in parts:
-            waiting.append(pool.submit(job, part))
-            while len(waiting) >= threads or (waiting and waiting[0].done()):
-                results.append(waiting.popleft().result())
-        while waiting:
-            results.append(waiting.popleft().result())
+            under_way[pool.submit(job, part)] = part.number
+            # Whichever ends first makes room, not the oldest: one slow part must not stop the others.
+            settle(FIRST_COMPLETED, None if len(under_way) >= threads else 0)
+        settle(FIRST_EXCEPTION)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return results
+    return [results[number] for number in sorted(results)]
 
 
 class Answer(Protocol):

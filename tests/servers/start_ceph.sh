@@ -44,6 +44,9 @@ rgw_data = $D/rgw
 rgw_frontends = beast endpoint=127.0.0.1:$PORT
 rgw_enable_usage_log = false
 rgw_enable_ops_log = false
+rgw_gc_obj_min_wait = 5
+rgw_gc_processor_period = 5
+rgw_gc_processor_max_time = 5
 rgw_dns_name =
 EOC
 keys="$D/keyring"

@@ -38,6 +38,6 @@ def serve(folder: Path, name: str) -> Iterator[moto.Server]:
 
 def _program(name: str) -> str:
     if name == "rclone":
-        return shutil.which(name) or ""
+        return process.program(name) or ""
     here = shutil.which(name) or next((path for path in _S3RVER if path.exists()), "")
     return str(here) if shutil.which("node") else ""
