@@ -137,6 +137,8 @@ def azure(container: str | None, root_prefix: str | None, **settings: Any) -> St
     container = value(container, "container_name", "MODEL_STORE_AZURE_CONTAINER")
     if not any(settings.get(name) for name in ("client", "connection_string", "account_url")):
         settings |= _azure_account(settings.get("credential"))
+    elif settings.get("account_url") and settings.get("credential") is None:
+        settings["credential"] = _azure_key(settings["account_url"])
     return AzureStorage(container, optional(root_prefix, "MODEL_STORE_AZURE_ROOT_PREFIX"), **settings)
 
 
@@ -153,6 +155,14 @@ def _azure_account(credential: Any) -> dict[str, Any]:
         "this store needs connection_string= or account_url=, or one of the environment variables "
         "AZURE_STORAGE_CONNECTION_STRING and AZURE_ACCOUNT_NAME (with AZURE_ACCESS_KEY, or a login of azure-identity)",
     )
+
+
+def _azure_key(account_url: str) -> str | None:
+    """The key of the environment, unless it is another account's, or the URL lets one in by itself."""
+    url, account = urlsplit(account_url), os.environ.get("AZURE_ACCOUNT_NAME")
+    if "sig=" in url.query or (account and account not in (url.netloc.partition(".")[0], url.path.strip("/"))):
+        return None
+    return os.environ.get("AZURE_ACCESS_KEY")
 
 
 def hdfs(root_prefix: str | None, create_directory: bool, url: str | None = None, **settings: Any) -> Storage:
@@ -181,9 +191,11 @@ def from_url(url: str, settings: Mapping[str, Any], create_directory: bool, proo
     Raises:
         InvalidArgumentError: a setting that the storage does not have, or a URL without what it needs.
     """
-    parts = urlsplit(url)
+    parts = _parsed(url)
     if not parts.scheme or len(parts.scheme) == 1:  # a path; "C:\\models" has a scheme of one letter
         return opening.file_system(url, create_directory)
+    if parts.fragment or url.endswith("#"):
+        raise InvalidArgumentError("url", f"in a URL of a store a '#' is written %23: {parts.scheme}://…%23…")
     chosen: dict[str, Any] = {**_query(parts), **settings}
     if parts.scheme in ("s3", "s3a"):
         chosen.setdefault("proofs", proofs)
@@ -195,12 +207,32 @@ def from_url(url: str, settings: Mapping[str, Any], create_directory: bool, proo
         raise InvalidArgumentError("storage_options", f"{parts.scheme}://: {error}") from error
 
 
+def _parsed(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        if "://" not in url:  # a path with brackets in it
+            return SplitResult("", "", url, "", "")
+        raise InvalidArgumentError("url", f"this is no URL of a store: {error}") from error
+
+
+def _bucket(parts: SplitResult) -> str:
+    """The bucket's name, which becomes part of the address and of messages."""
+    if "@" in parts.netloc:
+        raise InvalidArgumentError(
+            "url",
+            f"{parts.scheme}:// is followed by the bucket alone: credentials come from the environment, or as "
+            "storage_options=",
+        )
+    return parts.netloc
+
+
 def _s3(parts: SplitResult, settings: dict[str, Any], create: bool) -> Storage:
-    return s3(parts.netloc, settings.pop("region", None), _path(parts), **settings)
+    return s3(_bucket(parts), settings.pop("region", None), _path(parts), **settings)
 
 
 def _gcs(parts: SplitResult, settings: dict[str, Any], create: bool) -> Storage:
-    return gcs(settings.pop("project", None), parts.netloc, _path(parts), **settings)
+    return gcs(settings.pop("project", None), _bucket(parts), _path(parts), **settings)
 
 
 def _azure(parts: SplitResult, settings: dict[str, Any], create: bool) -> Storage:
@@ -237,7 +269,7 @@ def _fsspec(parts: SplitResult, settings: dict[str, Any], create: bool) -> Stora
 
     unsafe = bool(settings.pop("unsafe_concurrent_writes", False))
     url = parts._replace(query="").geturl()
-    return FsspecStorage(url, storage_options=settings, unsafe_concurrent_writes=unsafe)
+    return FsspecStorage(url, storage_options=settings, unsafe_concurrent_writes=unsafe, create_directory=create)
 
 
 _OPENERS: dict[str, Opener] = {
@@ -258,6 +290,28 @@ def _path(parts: SplitResult) -> str:
     return unquote(parts.path).strip("/")  # empty rather than None: a URL says all, and no variable adds to it
 
 
+_FLAGS = frozenset({"requester_pays", "path_style", "unsafe_concurrent_writes"})
+_OBJECTS = frozenset({"client", "session", "credentials", "proofs"})
+"""Settings that no text can be."""
+
+
 def _query(parts: SplitResult) -> dict[str, Any]:
-    words = {"true": True, "false": False}
-    return {name: words.get(text, text) for name, text in parse_qsl(parts.query)}
+    found: dict[str, Any] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if not text:
+            raise InvalidArgumentError(
+                "url", f"{name!r} has no value: a '?' begins name=value, and one in a name is written %3F"
+            )
+        if name in _OBJECTS:
+            raise InvalidArgumentError("storage_options", f"{name} cannot be written in a URL: pass storage_options=")
+        found[name] = _word(name, text)
+    return found
+
+
+def _word(name: str, text: str) -> Any:
+    word = opening.word(text)
+    if name in _FLAGS and word is None:
+        raise InvalidArgumentError("storage_options", f"{name}={text} is neither yes (1) nor no (0)")
+    if name in _FLAGS or text.lower() in ("true", "false"):
+        return word
+    return text

@@ -57,8 +57,10 @@ class Diagnosis:
             return "everything works"
         if failed & {_READ, _LIST}:
             return "nothing works: reading and listing are needed for everything"
-        if failed & {_CREATE, _ONCE, _WRITE}:
+        if failed & {_CREATE, _WRITE}:
             return "read-only: models can be listed, loaded and downloaded"
+        if _ONCE in failed:
+            return "one writer at a time: two would lose each other's work"
         if _DELETE in failed:
             return "no deletion: all works but freeing bytes (gc, delete_model with purge)"
         return "everything works but what is marked"
@@ -85,16 +87,20 @@ def examine(storage: Storage) -> Diagnosis:
     Only errors of the storage become part of the diagnosis; a deadline that is over is raised.
     """
     folder = f"{PREFIX}{uuid.uuid4().hex}/"
+    event, archive = folder + "event", folder + "archive"
+    created = _check(_CREATE, "uploads, states, deletion", lambda: _create(storage, event))
     checks = [
-        _check(_READ, "everything", lambda: _read(storage)),
+        _check(_READ, "everything", lambda: _read(storage, event if created.ok else None)),
         _check(_LIST, "everything", lambda: _list(storage)),
-        _check(_CREATE, "uploads, states, deletion", lambda: _create(storage, folder + "event")),
+        created,
     ]
-    if checks[-1].ok:
-        checks.append(_check(_ONCE, "writers at the same time", lambda: _refuses(storage, folder + "event")))
+    if created.ok:
+        checks.append(_check(_ONCE, "writers at the same time", lambda: _refuses(storage, event)))
+    written = _check(_WRITE, "uploads", lambda: _write(storage, archive))
+    something = created.ok or written.ok
     checks += [
-        _check(_WRITE, "uploads", lambda: _write(storage, folder + "archive")),
-        _check(_DELETE, "gc, delete_model with purge", lambda: _delete(storage, folder)),
+        written,
+        _check(_DELETE, "gc, delete_model with purge", lambda: _delete(storage, [event, archive], something)),
         _check(_SWEEP, "gc of interrupted uploads", lambda: _sweep(storage, folder)),
         _check(_CLOCK, "times in records", lambda: _clock(storage)),
     ]
@@ -110,7 +116,10 @@ def _check(name: str, needed_for: str, attempt: Callable[[], str | None]) -> Che
         return Check(name, needed_for, str(error))
 
 
-def _read(storage: Storage) -> None:
+def _read(storage: Storage, there: str | None) -> None:
+    if there is not None:  # S3 says "not there" to who may list and not read: only what is there tells
+        storage.read(there)
+        return
     with suppress(ObjectNotFoundError):  # an empty store: that it is not there is an answer
         storage.read(MARKER, 0, 64 * 1024)
 
@@ -126,6 +135,8 @@ def _create(storage: Storage, key: str) -> str | None:
 
 
 def _refuses(storage: Storage, key: str) -> str | None:
+    if getattr(storage, "_unsafe", False):  # it looks first, so what is tried one after the other goes well
+        return "not tried, as unsafe_concurrent_writes=True was passed: see that only one process writes at a time"
     outcome = storage.create(key, b"modelstore doctor, again\n")
     if outcome is Created.MADE:
         raise UnsafeStorageError("it creates what is there already, so two writers would lose each other's work", key)
@@ -136,8 +147,10 @@ def _write(storage: Storage, key: str) -> None:
     storage.write(key, [[b"modelstore doctor\n"]])
 
 
-def _delete(storage: Storage, folder: str) -> None:
-    storage.delete([folder + "event", folder + "archive"])
+def _delete(storage: Storage, keys: list[str], something: bool) -> str | None:
+    storage.delete(keys)
+    # To delete nothing is no right in a folder.
+    return None if something else "not tried: nothing could be written that it could have deleted"
 
 
 def _sweep(storage: Storage, folder: str) -> None:

@@ -103,6 +103,12 @@ def flag(name: str, default: bool) -> bool:
     given = os.environ.get(name)
     if given is None:
         return default
-    if given.lower() in _YES | _NO:
-        return given.lower() in _YES
-    raise InvalidArgumentError(name, f"{name}={given!r} is neither yes (1) nor no (0)")
+    said = word(given)
+    if said is None:
+        raise InvalidArgumentError(name, f"{name}={given!r} is neither yes (1) nor no (0)")
+    return said
+
+
+def word(text: str) -> bool | None:
+    """Yes or no, as people write them; None for what is neither."""
+    return text.lower() in _YES if text.lower() in _YES | _NO else None

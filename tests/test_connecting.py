@@ -128,6 +128,55 @@ class TestS3:
         with pytest.raises(InvalidArgumentError, match="endpiont"):
             ModelStore.from_url("s3://bucket?endpiont=http://x")
 
+    @pytest.mark.parametrize("text", ["0", "no", "false", "False", "FALSE", "off"])
+    def test_no_means_no(self, text: str) -> None:
+        """Whatever way a URL says no to unsafe writes, the store refuses a server that would lose work."""
+        store = ModelStore.from_url(f"s3://bucket?unsafe_concurrent_writes={text}&requester_pays={text}")
+        assert not store.storage._arguments["unsafe_concurrent_writes"]  # type: ignore[attr-defined]
+        assert not store.storage._arguments["requester_pays"]  # type: ignore[attr-defined]
+        with pytest.raises(InvalidArgumentError, match="perhaps"):
+            ModelStore.from_url("s3://bucket?unsafe_concurrent_writes=perhaps")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "s3://bucket/runs#2/models",  # not the store in runs
+            "s3://bucket/what?/models",
+            "s3://bucket/p?region=",
+            "s3://[bucket/p",
+            "s3://bucket?client=x",
+            "s3://bucket?proofs=x",
+            "gs://bucket/p#",
+            "file:///tmp/a#b",
+            "file:///tmp/a?b",
+        ],
+    )
+    def test_what_a_url_cannot_say(self, url: str) -> None:
+        """A URL of which a part would be dropped, or that cannot be read, opens no other store instead."""
+        with pytest.raises(InvalidArgumentError):
+            ModelStore.from_url(url)
+
+    def test_a_secret_in_a_url_goes_nowhere(self) -> None:
+        """Keys before the bucket's name are refused, and not repeated: addresses and messages would hold them."""
+        for scheme in ("s3", "gs"):
+            with pytest.raises(InvalidArgumentError) as caught:
+                ModelStore.from_url(f"{scheme}://KEYID:hidden@bucket/p")
+            assert "hidden" not in str(caught.value)
+
+    @pytest.mark.parametrize("endpoint", ["https://me:hidden@host", "me:hidden@host:9000"])
+    def test_a_password_in_an_endpoint_is_not_repeated(self, endpoint: str) -> None:
+        """It is refused by a message that does not hold it."""
+        pytest.importorskip("google.cloud.storage")
+        openers: list[Callable[[], ModelStore]] = [
+            lambda: ModelStore.from_aws_s3("bucket", endpoint=endpoint),
+            lambda: ModelStore.from_minio(endpoint, "a", "s", "bucket"),
+            lambda: ModelStore.from_gcloud("project", "bucket", endpoint=endpoint),
+        ]
+        for open_store in openers:
+            with pytest.raises(InvalidArgumentError) as caught:
+                open_store()
+            assert "hidden" not in str(caught.value)
+
     def test_nothing_is_asked(self) -> None:
         """Opening a store sends nothing: an endpoint where nobody listens is found out at the first use."""
         store = ModelStore.from_url("s3://bucket?endpoint=http://127.0.0.1:1", timeout=5)
@@ -219,6 +268,19 @@ class TestAzure:
             "abfss://container@acc2.dfs.core.windows.net/p", storage_options={"credential": AZURE_KEY}
         )
         assert "acc2.blob.core.windows.net/container/p" in store.storage.address
+
+    def test_the_key_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """AZURE_ACCESS_KEY goes with a URL of that account too, but to no other account, and not beside a SAS."""
+
+        def key(url: str) -> Any:
+            return ModelStore.from_url(url).storage._access.credential  # type: ignore[attr-defined]
+
+        set_all(monkeypatch, AZURE_ACCOUNT_NAME="mine", AZURE_ACCESS_KEY=AZURE_KEY)
+        assert key("abfss://container@mine.dfs.core.windows.net/p") == AZURE_KEY
+        assert key("abfss://container@theirs.dfs.core.windows.net/p") is None
+        sas = "https://mine.blob.core.windows.net?sv=x&sig=y"
+        store = ModelStore.from_azure("container", account_url=sas)
+        assert store.storage._access.credential is None  # type: ignore[attr-defined]
 
 
 class TestFolders:

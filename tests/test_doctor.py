@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelstore import AccessDeniedError, DeadlineExceededError, ModelStore
+from modelstore import AccessDeniedError, DeadlineExceededError, ModelStore, ObjectNotFoundError
 from modelstore.cli import main
 from modelstore.folder import Buffer
 from modelstore.storage.base import Created, ObjectInfo
@@ -84,7 +84,7 @@ def test_a_folder_works(store: ModelStore) -> None:
     ],
 )
 def test_what_is_denied_is_named(denied: set[str], failing: set[str], summary: str) -> None:
-    """A missing right is a failed check in the storage's words; the summary says what is left to do, and what to grant."""
+    """A missing right is a failed check in the storage's words; the summary says what is left, and what to grant."""
     storage = Restricted()
     storage.denied = frozenset(denied)
     diagnosis = ModelStore(storage).doctor()
@@ -101,6 +101,41 @@ def test_a_storage_that_overwrites_is_found_out() -> None:
     diagnosis = ModelStore(Forgetful()).doctor()
     assert [check.name for check in diagnosis.checks if not check.ok] == ["create only if absent"]
     assert "lose each other's work" in str(diagnosis)
+
+
+def test_reading_is_tried_on_what_is_there() -> None:
+    """A storage that hides what may not be read behind "not there", as S3 does, is no storage that can be read."""
+
+    class Hiding(MemoryStorage):
+        def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+            if key in {info.key for info in self.list("")}:
+                raise AccessDeniedError("you may not read here")
+            raise ObjectNotFoundError(key, self.address)
+
+    diagnosis = ModelStore(Hiding()).doctor()
+    assert [check.name for check in diagnosis.checks if not check.ok] == ["read"]
+
+
+def test_deleting_nothing_shows_no_right() -> None:
+    """Where nothing could be written, nothing is known of deletion, which the check says instead of "ok"."""
+    storage = Restricted()
+    storage.denied = frozenset({"create", "write"})
+    diagnosis = ModelStore(storage).doctor()
+    assert {check.name for check in diagnosis.checks if not check.ok} == {"create", "write", "delete"}
+    assert diagnosis.summary.startswith("read-only")
+
+
+def test_unsafe_writes_are_not_called_safe() -> None:
+    """A store that looks before it writes refuses what is there already; that does not make two writers safe."""
+    pytest.importorskip("boto3")
+    from modelstore.storage.s3 import S3Storage
+
+    class Looking(MemoryStorage):
+        _unsafe = S3Storage("bucket", unsafe_concurrent_writes=True)._unsafe
+
+    diagnosis = ModelStore(Looking()).doctor()
+    assert [check.name for check in diagnosis.checks if not check.ok] == ["create only if absent"]
+    assert diagnosis.summary.startswith("one writer at a time")
 
 
 def test_a_wrong_clock_is_found_out() -> None:

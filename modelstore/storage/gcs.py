@@ -114,6 +114,10 @@ class GCSStorage:
             # By the SDK's call, which sends content and condition as one multipart/related body.
             kind = content_type(key)
             blob.upload_from_string(bytes(data), kind, if_generation_match=0, timeout=patience(), retry=None)
+            # Looked at here, as part of the attempt: an answer that nobody understands leaves it open.
+            if blob.generation is None:
+                raise ValueError("the answer does not tell of an object")
+            self._note_time(blob.time_created)
 
         with self._asking("creating", key):
             try:
@@ -124,7 +128,6 @@ class GCSStorage:
                 if status_of(error) == 409 or any(map(leaves_it_open, errors)):
                     return Created.UNKNOWN
                 raise
-        self._note_time(blob.time_created)
         return Created.MADE
 
     def write(self, key: str, chunks: Iterable[Sequence[Buffer]], expected: int = 0) -> ObjectInfo:
@@ -137,7 +140,8 @@ class GCSStorage:
             self._writer.write(blob, key, chunks, expected)
         except NotFoundError as error:
             raise self._explaining.no_bucket(key) from error  # a new object can miss nothing else
-        return _info(key, blob)
+        with self._explaining("writing", key):
+            return _info(key, blob)
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """See `Storage.read`. One request."""
@@ -162,10 +166,10 @@ class GCSStorage:
 
     def _list(self, prefix: str) -> Iterator[ObjectInfo]:
         for page in self._pages(prefix, _FIELDS):
-            for blob in page:
-                key = blob.name[len(self._root) :]
-                if all(map(is_part, key.split("/"))):
-                    yield _info(key, blob)
+            with self._explaining("listing", prefix):
+                found = [(blob.name[len(self._root) :], blob) for blob in page]
+                infos = [_info(key, blob) for key, blob in found if all(map(is_part, key.split("/")))]
+            yield from infos
 
     def list_children(self, prefix: str) -> Iterator[str]:
         """See `Storage.list_children`. A request for each 1,000 objects and children."""
@@ -174,10 +178,9 @@ class GCSStorage:
 
     def _list_children(self, prefix: str) -> Iterator[str]:
         start = len(self._root + prefix)
-        for page in self._pages(prefix, "prefixes,nextPageToken", delimiter="/"):
-            for child in sorted(name[start:-1] for name in page.prefixes):
-                if is_part(child):
-                    yield child
+        pages = self._pages(prefix, "prefixes,nextPageToken", delimiter="/")
+        # Google sorts them with their slash, which puts `a-b/` before `a/`, perhaps on another page.
+        yield from sorted(filter(is_part, (name[start:-1] for page in pages for name in page.prefixes)))
 
     def _pages(self, prefix: str, fields: str, **how: Any) -> Iterator[Any]:
         token = None

@@ -264,10 +264,10 @@ def _endpoint(given: str | None, client: Any) -> str | None:
         return str(client.meta.endpoint_url)
     if given is None and os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
         given = next((os.environ[name] for name in _ENDPOINT_VARIABLES if os.environ.get(name)), None)
+    if given is not None and "@" in given:
+        raise InvalidArgumentError("endpoint", "endpoint= holds a password: pass access_key= and secret_key= instead")
     if given is not None and urlsplit(given).scheme not in ("http", "https"):
         raise InvalidArgumentError("endpoint", f"endpoint={given!r} is no URL: it begins with http:// or https://")
-    if given is not None and "@" in urlsplit(given).netloc:
-        raise InvalidArgumentError("endpoint", "endpoint= holds a password: pass access_key= and secret_key= instead")
     return given
 
 

@@ -16,7 +16,8 @@ USER, PASSWORD = "test", "test"
 
 def available(*packages: str) -> bool:
     """Whether rclone and the client's packages are here."""
-    return _binary() is not None and all(importlib.util.find_spec(package) is not None for package in packages)
+    here = _binary() is not None and all(importlib.util.find_spec(package) is not None for package in packages)
+    return process.found("rclone", here)
 
 
 @contextlib.contextmanager

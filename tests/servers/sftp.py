@@ -39,6 +39,7 @@ class Server:
         root = self.served / f"test-{os.getpid()}-{next(_numbers)}"
         root.mkdir()
         options = {"key_filename": str(key or self.key), "look_for_keys": False, "allow_agent": False}
+        options |= {"host_key_policy": "auto_add"}
         return FsspecStorage(
             f"sftp://{_user()}@127.0.0.1:{port or self.port}{root}", storage_options=options, **arguments
         )

@@ -31,7 +31,7 @@ class Server:
             **arguments: the storage's own.
         """
         root = f"test-{os.getpid()}-{next(_numbers)}"
-        (self.served / root).mkdir()
+        arguments.setdefault("create_directory", True)  # rclone does not see at once what comes from elsewhere
         return FsspecStorage(
             f"webdav://127.0.0.1:{port or self.port}/{root}",
             storage_options={"auth": (rclone.USER, password)},

@@ -147,6 +147,18 @@ def test_what_is_no_key_of_ours_is_not_listed(server: fake_gcs.FakeGCS) -> None:
     assert list(storage.list_children("")) == ["a"]
 
 
+def test_children_are_sorted_over_all_pages(server: fake_gcs.FakeGCS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google sorts `a-b/` before `a/`; children are sorted by their names, on whichever pages they come."""
+    storage = server.storage()
+
+    class Page:
+        def __init__(self, name: str) -> None:
+            self.prefixes = (f"{storage._root}x/{name}/",)
+
+    monkeypatch.setattr(storage, "_pages", lambda *_, **__: iter([Page("a-b"), Page("a")]))
+    assert list(storage.list_children("x/")) == ["a", "a-b"]
+
+
 def test_the_clock_is_the_servers(server: fake_gcs.FakeGCS, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose clock is an hour off finds it out with its first creation, or its first read."""
     import modelstore.storage.gcs as module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -239,3 +240,35 @@ def test_a_part_that_arrives_twice_is_found_out(storage: GCSStorage, faults: pro
         storage.write("a/1", [[bytes(16 << 20)]] * 2)
     faults.set()
     assert list(storage.list("")) == []
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "{}", '{"size": "x", "generation": "1", "timeCreated": "yesterday"}'])
+def test_an_answer_that_nobody_understands(storage: GCSStorage, faults: proxy.Proxy, body: str) -> None:
+    """It is no error of the SDK's, and says of a creation neither that it was made nor that it was not."""
+    for verb in ("write", "list", "list_children"):
+        faults.set("status", code=200, body=body)
+        with contextlib.suppress(StorageError):  # `{}` is a listing of nothing
+            VERBS[verb](storage)
+    faults.set("status", code=200, body=body)
+    assert storage.create("a/1", b"x") is Created.UNKNOWN
+
+
+def test_a_token_that_is_not_handed_out() -> None:
+    """Whoever hands out tokens keeps no call beyond its deadline."""
+    from google.auth.credentials import Credentials
+
+    given_up = threading.Event()
+
+    class Never(Credentials):  # type: ignore[misc]
+        def refresh(self, request: Any) -> None:
+            given_up.wait(20)
+
+    try:
+        for verb in ("create", "read", "list"):
+            storage = GCSStorage("bucket", endpoint="https://127.0.0.1:1", credentials=Never())
+            begun = time.monotonic()
+            with pytest.raises(DeadlineExceededError), deadline.within(0.5):
+                VERBS[verb](storage)
+            assert time.monotonic() - begun < 10
+    finally:
+        given_up.set()

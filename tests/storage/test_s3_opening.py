@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,9 @@ pytest.importorskip("boto3")
 
 import boto3
 
-from modelstore.exceptions import CredentialsError, InvalidArgumentError
+from modelstore.exceptions import CredentialsError, DeadlineExceededError, InvalidArgumentError
+from modelstore.storage import deadline
+from modelstore.storage._s3 import client as s3_client
 from modelstore.storage.base import Created
 from modelstore.storage.s3 import S3Storage
 from tests.servers import moto
@@ -96,3 +100,25 @@ def test_aws_checks_what_it_receives() -> None:
     config = storage._clients.get().meta.config
     assert config.request_checksum_calculation == "when_supported"
     assert "payload_signing_enabled" not in config.s3
+
+
+def test_credentials_that_are_not_handed_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program that credentials come from keeps no call beyond its deadline, the first write included."""
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {sys.executable} -c 'import time; time.sleep(3)'\n")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    storage = S3Storage("bucket", endpoint="http://127.0.0.1:1")
+    with pytest.raises(DeadlineExceededError), deadline.within(1):
+        storage.create("a/b", b"x")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_while_a_client_is_made() -> None:
+    """A child that is forked while another thread makes a client can make its own."""
+    with s3_client._CLIENTS_LOCK:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if s3_client._CLIENTS_LOCK.acquire(timeout=5) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("boto3")
 
 import boto3
+from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from modelstore.exceptions import (
@@ -25,6 +27,7 @@ from modelstore.exceptions import (
 )
 from modelstore.storage import deadline
 from modelstore.storage._s3.client import Clients
+from modelstore.storage._s3.read import Reader
 from modelstore.storage.base import Created
 from modelstore.storage.s3 import S3Storage
 from tests.servers import moto, proxy
@@ -125,6 +128,21 @@ def test_answers_to_a_read(
     stub.add_client_error("get_object", code, code, status)
     with pytest.raises(expected, match=said):
         storage.read("a/1")
+
+
+@pytest.mark.parametrize("told", ["bytes 3-5/10", "bytes 0-2/*"])
+def test_a_range_that_nobody_asked_for(stubbed: tuple[S3Storage, Stubber], told: str) -> None:
+    """Bytes from elsewhere in the object, or from nobody knows where, are an error and not its content."""
+    storage, stub = stubbed
+    for _ in range(2):
+        body = StreamingBody(io.BytesIO(b"345"), 3)
+        answer = {"Body": body, "ContentLength": 3, "ContentRange": told, "ETag": '"e"'}
+        stub.add_response("get_object", answer)
+    with pytest.raises(StorageError, match="speak S3"):
+        storage.read("a/1", 0, 3)
+    stub.add_response("get_object", {**answer, "Body": StreamingBody(io.BytesIO(b"345"), 3)})
+    with pytest.raises(StorageError, match="speak S3"):
+        Reader(storage._calls, "a/1", "p/a/1").read_into(0, memoryview(bytearray(3)))
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -89,8 +89,8 @@ def create(calls: Calls, key: str, data: bytes, settings: Settings) -> Created:
 
     def request() -> Created | Exception:
         blob = calls.container().get_blob_client(calls.prefix + key)
+        begun.append(True)  # before the last look at the deadline, after which nothing holds the request back
         options = {**settings.scope, **calls.options(), "retry_hook": repeated}
-        begun.append(True)
         try:
             blob.upload_blob(data, length=len(data), overwrite=False, **options)  # If-None-Match: *
         except Exception as error:

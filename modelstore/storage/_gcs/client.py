@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from modelstore.exceptions import CredentialsError, InvalidArgumentError, MissingDependencyError
-from modelstore.storage import guard
+from modelstore.exceptions import (
+    CredentialsError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    ModelStoreError,
+)
+from modelstore.storage import deadline, guard
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
@@ -19,6 +25,8 @@ LOGIN = (
     "service account, or pass credentials="
 )
 """What to do about missing or invalid credentials."""
+
+_LOOKING = "looking for credentials"
 
 
 @dataclass(frozen=True)
@@ -51,18 +59,26 @@ class Clients:
 
         Raises:
             CredentialsError: no credentials were found for the project, or they cannot be read.
-            DeadlineExceededError: they were not found in time.
+            DeadlineExceededError: they were not found, or no token was handed out for them, in time.
         """
         made = self._made
-        if made is not None and made[0] == os.getpid():
-            return made[1]
+        if made is None or made[0] != os.getpid():
+            made = self._made_here()
+        _refresh_in_time(made[1])
+        return made[1]
+
+    def _made_here(self) -> tuple[int, Client]:
         if self._pid != os.getpid():
             self._lock, self._pid = threading.Lock(), os.getpid()  # the old one may have been held during the fork
-        with self._lock:
+        left = deadline.remaining(_LOOKING)
+        if not self._lock.acquire(timeout=-1 if left is None else left):
+            raise deadline.exceeded(_LOOKING) or DeadlineExceededError(left or 0.0, _LOOKING)
+        try:
             if self._made is None or self._made[0] != os.getpid():
-                client = guard.in_time(self._make, "looking for credentials")
-                self._made = (os.getpid(), client)
-            return self._made[1]
+                self._made = (os.getpid(), guard.in_time(self._make, _LOOKING))
+            return self._made
+        finally:
+            self._lock.release()
 
     def _make(self) -> Client:
         if self._given is not None:
@@ -108,6 +124,21 @@ def _again(client: Client) -> Client:
     return storage.Client(client.project, client._credentials, client_options=options)
 
 
+def _refresh_in_time(client: Client) -> None:
+    """See to it that a client has a token, where there is a deadline: whoever hands them out knows of none."""
+    credentials = client._credentials
+    if deadline.remaining(_LOOKING) is None or getattr(credentials, "valid", True):
+        return
+    from google.auth.transport.requests import Request
+
+    try:
+        guard.in_time(lambda: credentials.before_request(Request(), "GET", base_url(client), {}), _LOOKING)
+    except ModelStoreError:
+        raise
+    except Exception:
+        return  # the request that wants the token meets it too, and explains it
+
+
 def session_of(client: Client) -> Any:
     """The `requests` session that signs a client's requests.
 
@@ -143,8 +174,10 @@ def check_endpoint(endpoint: str | None) -> str | None:
     given = endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
     if not given:
         return None
+    if "@" in given:
+        raise InvalidArgumentError("endpoint", "endpoint= holds a name or password: pass credentials= instead")
     url = (given if "://" in given else f"http://{given}").rstrip("/")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise InvalidArgumentError("endpoint", f"endpoint={given!r} is no URL such as https://storage.example.com")
     return url

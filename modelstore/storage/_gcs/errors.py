@@ -12,6 +12,7 @@ from typing import Any
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
+    ModelStoreError,
     ObjectNotFoundError,
     StorageError,
     StorageUnavailableError,
@@ -53,20 +54,21 @@ class Explaining:
         """
         try:
             yield
-        except (StorageError, NotFoundError):
+        except (ModelStoreError, NotFoundError, MemoryError):
             raise
         except Exception as error:
-            explained = self.explain(error, doing, key)
-            if explained is None:
-                raise
-            raise explained from error
+            raise self.explain(error, doing, key) from error
 
-    def explain(self, error: Exception, doing: str, key: str) -> Exception | None:
-        """Our error for an SDK's; None for one that is not about a request."""
+    def explain(self, error: Exception, doing: str, key: str) -> Exception:
+        """Our error for one of the SDK's, or for whatever it stumbled over."""
         cause = _cause(error)
         status = status_of(cause)
         if not _is_request_error(cause):
-            return None
+            said = f"{type(cause).__name__}: {_short(cause)}"
+            return StorageError(
+                f"{doing} {key!r} in {self.address} failed: the SDK could not go on ({said}); is this Google's?",
+                key,
+            )
         over = deadline.exceeded(f"{doing} {key!r} in {self.address}", key)
         if over is not None and (status is None or status == 408 or status >= 500 or cause is not error):
             return over
@@ -151,8 +153,10 @@ def status_of(error: Exception) -> int | None:
 def leaves_it_open(error: Exception) -> bool:
     """Whether a request that ended so may have been carried out, or may yet be."""
     cause = _cause(error)
-    if isinstance(cause, StorageError) or not _is_request_error(cause):
+    if isinstance(cause, ModelStoreError):
         return False
+    if not _is_request_error(cause):
+        return True  # perhaps it is the answer that could not be understood
     status = status_of(cause)
     if status is not None:
         return status == 408 or status >= 500

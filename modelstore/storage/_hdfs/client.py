@@ -121,14 +121,14 @@ class HDFSCalls:
 
     def _is_folder(self, path: str, key: str) -> bool:
         try:
-            return self.status(path, "looking at", key).isdir
+            return bool(self.status(path, "looking at", key).isdir)
         except (FileNotFoundError, StorageError):
             return False
 
     def remove_file(self, path: str, key: str) -> bool:
         """Remove a file, or an empty folder; False if there is neither."""
         try:
-            return self._call(lambda client: client.delete(path, False), "deleting", key)
+            return bool(self._call(lambda client: client.delete(path, False), "deleting", key))
         except (FileNotFoundError, NotEmptyError):
             return False
 
@@ -158,7 +158,7 @@ class HDFSCalls:
             _last_read = time.monotonic()
 
     def _read_range(self, reader: FileReader, start: int, length: int, key: str) -> bytes:
-        return self._call(lambda _: reader.read_range(start, length), "reading", key)
+        return bytes(self._call(lambda _: reader.read_range(start, length), "reading", key))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client_of": {}}

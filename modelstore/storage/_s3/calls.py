@@ -133,7 +133,8 @@ class Calls:
             StorageError: the SDK cannot tell.
         """
         try:
-            return str(self._clients.get().meta.endpoint_url)
+            # In time, since making the first client looks for credentials, which may be handed out late or never.
+            return str(in_time(self._clients.get, "connecting").meta.endpoint_url)
         except ModelStoreError:
             raise
         except Exception as error:

@@ -28,6 +28,16 @@ _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aw
 _CLIENTS_LOCK = threading.Lock()  # making a client is not thread-safe in boto3; using one is
 
 
+def _new_lock() -> None:
+    global _CLIENTS_LOCK
+    _CLIENTS_LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread of the parent may hold it at the fork, and is not there to release it in the child.
+    os.register_at_fork(after_in_child=_new_lock)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What clients are made from; everything that was not given is left to the SDK's own chain."""

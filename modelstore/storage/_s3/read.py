@@ -75,6 +75,9 @@ class Reader:
     def ask(self, start: int, end: int) -> _Answer:
         """The bytes from `start` to `end`, as `transfer.fill` asks for them."""
         answer = self.ask_for(f"bytes={start}-{end - 1}")
+        if answer.body is not None and answer.at > start:
+            answer.close()
+            raise self._failed(f"asked for bytes {start}-{end - 1}, the server sent those from {answer.at} on")
         answer.start = start
         return answer
 
@@ -106,6 +109,9 @@ class Reader:
         self._etag = etag
         if found and found[1] is not None:
             return _Answer(body, int(found[1]), int(found[2]) + 1, int(found[3]))
+        if answer.get("ContentRange"):
+            body.close()
+            raise self._failed(f"the server does not say which part it sent ({answer['ContentRange']})")
         return _Answer(
             body, 0, length, length
         )  # the whole object: nothing was asked for, or the server knows no ranges
@@ -121,8 +127,13 @@ class Reader:
         return error
 
     def _changed(self) -> StorageError:
-        where = f"{self._calls.errors.address.rstrip('/')}/{self._key}"
-        return StorageError(f"{where} was replaced while it was being read; read it again", self._key)
+        return StorageError(f"{self._where()} was replaced while it was being read; read it again", self._key)
+
+    def _failed(self, why: str) -> StorageError:
+        return StorageError(f"reading {self._where()} failed: {why}; does that server speak S3?", self._key)
+
+    def _where(self) -> str:
+        return f"{self._calls.errors.address.rstrip('/')}/{self._key}"
 
 
 @dataclass
