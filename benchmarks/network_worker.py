@@ -158,8 +158,11 @@ def read_ours(folder: Path) -> dict[str, Any]:
     source = ObjectSource(S3Storage(bucket()), PLACED)
     source.read(0, 1)
 
+    def fill(goal: Path, journal: Path | None) -> Any:
+        return Archive.open(source, "it", info).extract(goal, journal=journal)
+
     def load() -> None:
-        with Cache(root).open(info.archive_digest, lambda goal: Archive.open(source, "it", info).extract(goal)):
+        with Cache(root).open(info.archive_digest, fill):
             pass
 
     found = measured(folder, load)
