@@ -23,7 +23,7 @@ from benchmarks.run import ROOT, Row, _json
 from tests.servers import ceph, nginx
 
 UPLOADS = ("upload_ours", "upload_boto3", "upload_obstore")
-DOWNLOADS = ("load_ours", "download_boto3", "download_obstore")
+DOWNLOADS = ("download_ours", "download_boto3", "download_obstore")
 READS = ("read_ours", "download_boto3", "download_obstore")
 
 
@@ -39,8 +39,8 @@ class Bench:
     def medians(self, names: Sequence[str], rounds: Iterable[dict[str, str]]) -> dict[str, dict[str, float]]:
         """The tasks in turn, once for each round's settings; the median of each figure."""
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        for settings in rounds:
-            for name in names:
+        for number, settings in enumerate(rounds):
+            for name in _turned(names, number):
                 found[name].append(self.task(name, settings))
         return {
             name: {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]}
@@ -63,13 +63,21 @@ class Bench:
         print(f"{'ok  ' if met else 'MISS'} {what}: {measured} ({bar})", flush=True)
 
 
+def _turned(names: Sequence[str], number: int) -> list[str]:
+    """Uploads before downloads, and within them nobody always first."""
+    groups = [[name for name in names if name.startswith("upload") == uploads] for uploads in (True, False)]
+    return [name for group in groups if group for name in group[number % len(group) :] + group[: number % len(group)]]
+
+
 def gateways(bench: Bench) -> Iterator[dict[str, str]]:
     """A gateway anew for each run: its objects lie in memory, and deleted ones do for a while."""
     for number in range(bench.runs):
         folder = bench.folder / f"ceph-{number}"
         folder.mkdir()
         with ceph.serve(folder) as server:
-            yield _settings(server.endpoint, server.bucket(), server.access_key, server.secret_key)
+            settings = _settings(server.endpoint, server.bucket(), server.access_key, server.secret_key)
+            bench.task("warm_up", settings)
+            yield settings
 
 
 def gateway(bench: Bench, ancestor: str | None) -> None:
@@ -86,18 +94,18 @@ def gateway(bench: Bench, ancestor: str | None) -> None:
     _peak(bench, "peak memory of that upload", found["upload_ours"], found["upload_boto3"])
     ours, boto3, obstore = (found[name]["seconds"] for name in DOWNLOADS)
     bench.row(
-        "first load of it as a file, every digest checked",
+        "download of it, every digest checked",
         f"{boto3 / ours:.2f} × the speed of boto3's download_file, {obstore / ours:.2f} × obstore's",
         "at least 1.5 ×",
         boto3 >= 1.5 * ours,
     )
-    _peak(bench, "peak memory of that load", found["load_ours"], found["download_boto3"])
+    _peak(bench, "peak memory of that download", found["download_ours"], found["download_boto3"])
     if ancestor is not None:
         command = [ancestor, str(ROOT / "benchmarks" / "ancestor.py"), "s3", str(bench.folder)]
         with contextlib.closing(gateways(bench)) as servers:
             os.environ.update(next(servers))
             old = _json(command)
-        up, down = old["upload"] / found["upload_ours"]["seconds"], old["load"] / found["load_ours"]["seconds"]
+        up, down = old["upload"] / found["upload_ours"]["seconds"], old["load"] / found["download_ours"]["seconds"]
         print(f"     the ancestor, one run: upload {up:.1f} × as long as ours, load {down:.1f} ×")
 
 

@@ -54,7 +54,8 @@ def unpacked(
         if offline:
             raise OfflineError(f"{subject(model)} is not in the cache of this machine; load it once online")
         with bars(model.archive["size"]) as advance:
-            return open_archive(storage, model, advance).extract(target, journal=journal)
+            archive = open_archive(storage, model, advance)
+            return archive.extract(target, journal=journal, threads=storage.streams or None)
 
     return cache.open(digest, fill, verify_full=verify == "full")
 
@@ -93,7 +94,7 @@ def download(
                 size = sum(file.size for file in archive.files if chosen is None or file.name in chosen)
                 with bars(size) as shown:
                     advance = shown
-                    archive.extract(place.files, chosen, journal=place.journal)
+                    archive.extract(place.files, chosen, journal=place.journal, threads=storage.streams or None)
             _move_into(place.files, target)
 
 

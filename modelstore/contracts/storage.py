@@ -83,6 +83,7 @@ class StorageContract(WritingContract, ReadingContract):
         assert "a/b" in str(location.get("path") or location.get("prefix"))
         assert all(value is None or isinstance(value, str) for value in location.values())
         assert "://" in storage.address
+        assert storage.streams >= 0
 
     def test_pickling(self, storage: Storage) -> None:
         """A pickled storage reads and writes the same objects."""

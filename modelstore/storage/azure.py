@@ -46,6 +46,7 @@ class AzureStorage:
     """
 
     kind = "azure:blob-storage"
+    streams = transfer.THREADS
 
     smallest_part = transfer.PART
     """Bytes in a block, if no more are needed to fit an object into as many as there may be."""

@@ -53,6 +53,11 @@ class Storage(Protocol):
     kind: str
     """`storage.type` in records: the ancestor's name for this kind of storage, such as `file_system`."""
 
+    streams: int
+    """How many ranges of one object are best read at once; 0: as many as this machine has cores. Over a network one
+    stream is rarely all that the line can carry, and each waits for its answer; each takes 16 to 32 MiB of memory.
+    """
+
     @property
     def address(self) -> str:
         """A URL that tells this storage from every other; holds no secret."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelstore.exceptions import InvalidArgumentError, ObjectNotFoundError
 from modelstore.folder import Buffer
 from modelstore.records import now
+from modelstore.storage import transfer
 from modelstore.storage._fsspec.files import SLICE, Entry, connect, parent
 from modelstore.storage._fsspec.opening import Place, locate
 from modelstore.storage._fsspec.sessions import Session, Sessions
@@ -50,6 +51,8 @@ class FsspecStorage:
         StoreNotFoundError: there is no such folder.
         StorageError: the file system could not be asked.
     """
+
+    streams = transfer.THREADS
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class GCSStorage:
     """
 
     kind = "google:cloud-storage"
+    streams = THREADS
 
     def __init__(
         self,

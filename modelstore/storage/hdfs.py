@@ -46,6 +46,7 @@ class HDFSStorage:
     """
 
     kind = "hdfs"
+    streams = transfer.THREADS
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class FileSystemStorage:
     """
 
     kind = "file_system"
+    streams = 0
 
     def __init__(self, root: Path, *, create: bool = False) -> None:
         if not root.is_absolute():

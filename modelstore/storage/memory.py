@@ -44,6 +44,7 @@ class MemoryStorage:
     """
 
     kind = "memory"
+    streams = 0
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or uuid.uuid4().hex

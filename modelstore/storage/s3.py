@@ -21,7 +21,7 @@ from modelstore.storage._s3.read import Reader
 from modelstore.storage._s3.write import Writer, abort_uploads, uploads
 from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part
 from modelstore.storage.base import Created, ObjectInfo
-from modelstore.storage.transfer import PART
+from modelstore.storage.transfer import PART, THREADS
 
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _NOT_READABLE = ("GLACIER", "DEEP_ARCHIVE")
@@ -56,6 +56,7 @@ class S3Storage:
         InvalidArgumentError: arguments that cannot be used, or not together.
     """
 
+    streams = THREADS
     smallest_part = PART
     """Bytes in each part of an upload but the last, at least; S3 asks for 5 MiB or more."""
 
