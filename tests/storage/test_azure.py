@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("azure.storage.blob")
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.storage.azure import AzureStorage
+from modelstore.testing import StorageContract
 from tests.servers import azurite
 
 pytestmark = pytest.mark.skipif(not azurite.available(), reason="Azurite is not installed")

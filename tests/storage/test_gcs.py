@@ -15,11 +15,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.exceptions import CredentialsError, InvalidArgumentError, MissingDependencyError
 from modelstore.records import now
 from modelstore.storage.base import Created
 from modelstore.storage.gcs import GCSStorage
+from modelstore.testing import StorageContract
 from tests.servers import fake_gcs, proxy
 
 pytest.importorskip("google.cloud.storage")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.exceptions import DeadlineExceededError, StorageError
 from modelstore.folder import Buffer
 from modelstore.storage import deadline
@@ -18,6 +17,7 @@ from modelstore.storage._gcs.errors import Explaining
 from modelstore.storage._gcs.multipart import Multipart
 from modelstore.storage.gcs import GCSStorage
 from modelstore.storage.transfer import cut
+from modelstore.testing import StorageContract
 from tests.servers import fake_gcs, gcs_xml, moto, proxy
 
 pytest.importorskip("google.cloud.storage")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.exceptions import InvalidArgumentError, StorageError, StoreNotFoundError
 from modelstore.storage.local import FileSystemStorage
+from modelstore.testing import StorageContract
 from tests.storage.helpers import exit_code, failing, in_child, put_and_die
 
 LATER = timedelta(days=1)

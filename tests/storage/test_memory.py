@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.storage.base import Created
 from modelstore.storage.memory import MemoryStorage
+from modelstore.testing import StorageContract
 
 
 class TestMemoryStorage(StorageContract):

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("boto3")
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.storage.s3 import S3Storage
+from modelstore.testing import StorageContract
 from tests.servers import moto
 
 pytestmark = pytest.mark.skipif(not moto.available(), reason="moto is not installed")

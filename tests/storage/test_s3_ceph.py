@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("boto3")
 
-from modelstore.contracts.storage import StorageContract
 from modelstore.exceptions import AccessDeniedError, CredentialsError, ObjectNotFoundError, StoreNotFoundError
 from modelstore.storage.base import Created
 from modelstore.storage.s3 import S3Storage
+from modelstore.testing import StorageContract
 from tests.servers import ceph, moto
 
 pytestmark = pytest.mark.skipif(not ceph.available(), reason="Ceph is not installed")
