@@ -25,6 +25,9 @@ PART = 16 * MIB
 THREADS = 8
 """Parts under way at once."""
 
+UNDER_WAY = 256 * MIB
+"""Bytes under way at once, at most, where parts are not larger than half of it."""
+
 ATTEMPTS = 5
 """How often a range is asked for again when its body breaks off before a single byte has come."""
 
@@ -77,6 +80,7 @@ def cut(chunks: Iterable[Sequence[Buffer]], size: int) -> Iterator[Part]:
 def send_all(parts: Iterable[Part], send: Callable[[Part], R], threads: int = THREADS) -> list[R]:
     """Call `send` for each part, `threads` at a time; returns the results in the order of the parts.
 
+    Fewer at a time where parts are so large that they would be more than 256 MiB together, but two in any case.
     `parts` is pulled in this thread, and no further than there are threads free, so memory stays bounded. After an
     error nothing more is begun; it is raised when those under way have ended, so that no thread outlives this call.
     """
@@ -93,7 +97,8 @@ def send_all(parts: Iterable[Part], send: Callable[[Part], R], threads: int = TH
         for part in parts:
             under_way[pool.submit(job, part)] = part.number
             # Whichever ends first makes room, not the oldest: one slow part must not stop the others.
-            settle(FIRST_COMPLETED, None if len(under_way) >= threads else 0)
+            most = min(threads, max(2, UNDER_WAY // max(part.size, 1)))
+            settle(FIRST_COMPLETED, None if len(under_way) >= most else 0)
         settle(FIRST_EXCEPTION)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

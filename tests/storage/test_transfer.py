@@ -139,6 +139,25 @@ def test_parts_are_pulled_as_threads_come_free() -> None:
         assert sending.result(30) == list(range(1, 11))
 
 
+@pytest.mark.parametrize(("size", "most"), [(16 * MIB, 8), (32 * MIB, 8), (100 * MIB, 2), (530 * MIB, 2)])
+def test_few_large_parts_at_once(size: int, most: int) -> None:
+    """Parts under way are 256 MiB together at most, or two: those of a model of 5 TB would not fit eight at a time."""
+    lock = threading.Lock()
+    under_way = highest = 0
+
+    def send(part: Part) -> None:
+        nonlocal under_way, highest
+        with lock:
+            under_way += 1
+            highest = max(highest, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+
+    send_all((Part(number, number * size, size, (memoryview(b"x"),)) for number in range(1, 25)), send)
+    assert highest == most
+
+
 def test_after_an_error_nothing_more_is_begun() -> None:
     """The error of any part, not only the oldest one's, ends the sending once those under way have ended."""
     begun: list[int] = []
