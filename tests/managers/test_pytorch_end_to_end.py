@@ -151,9 +151,9 @@ def test_no_temporary_copy_of_the_weights(store: ModelStore, tmp_path: Path, mon
     write = store.storage.write
     seen: list[int] = []
 
-    def watched(key: str, chunks: Any) -> Any:
+    def watched(key: str, chunks: Any, expected: int = 0) -> Any:
         seen.append(sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file()))
-        return write(key, chunks)
+        return write(key, chunks, expected)
 
     monkeypatch.setattr(store.storage, "write", watched)
     store.upload("nets", model=torch.nn.Linear(512, 512))
