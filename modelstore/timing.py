@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar, cast
 
-from modelstore.storage import deadline
+from modelstore import deadline
 
 P = ParamSpec("P")
 R = TypeVar("R")

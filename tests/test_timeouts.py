@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelstore import CommitUnknownError, DeadlineExceededError, InvalidArgumentError, ModelStore
-from modelstore.storage import deadline
+from modelstore import CommitUnknownError, DeadlineExceededError, InvalidArgumentError, ModelStore, deadline
 from modelstore.storage.base import Created
 from modelstore.storage.memory import MemoryStorage
 

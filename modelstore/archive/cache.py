@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from modelstore import deadline
 from modelstore.archive.info import ArchiveFile, is_digest
 from modelstore.archive.locks import Lock, lock
 from modelstore.archive.marker import Marker, boot_id
 from modelstore.archive.partial import Place, sweep
 from modelstore.archive.trees import age, make_read_only, remove
 from modelstore.exceptions import IntegrityError
-from modelstore.storage import deadline
 
 Fill = Callable[[Path, Path | None], Sequence[ArchiveFile]]
 """`archive.extract(folder, journal=journal)`: the folder to fill, and the journal there, if it can be gone on with."""

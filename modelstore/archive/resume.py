@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from modelstore import deadline
 from modelstore.archive.info import NONE
 from modelstore.archive.limits import Limits
 from modelstore.archive.table import Part, Table
 from modelstore.archive.trees import SAFE, keep_only, remove, with_parents
 from modelstore.archive.workers import for_each
-from modelstore.storage import deadline
 
 _READ = 1 << 20
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from modelstore.deadline import carried
 from modelstore.exceptions import IntegrityError, ObjectNotFoundError
 from modelstore.registry import keys
 from modelstore.registry.events import FIRST_PREVIOUS, MAX_BYTES, digest
 from modelstore.storage.base import ObjectInfo, Storage
-from modelstore.storage.deadline import carried
 
 THREADS = 16
 """Objects read at the same time; latency is what it is about, not bandwidth."""

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from modelstore import deadline
 from modelstore.exceptions import (
     CommitUnknownError,
     DeadlineExceededError,
@@ -34,7 +35,6 @@ from modelstore.registry.events import VOID, Event, parse_event
 from modelstore.registry.index import Index
 from modelstore.registry.indexfile import IndexFailedError
 from modelstore.registry.log import LogReplacedError, Position, read_event, read_new
-from modelstore.storage import deadline
 from modelstore.storage.base import Created, Storage
 
 FORMAT = 1

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from modelstore import deadline
 from modelstore.exceptions import InvalidArgumentError, ObjectNotFoundError
 from modelstore.folder import Buffer
-from modelstore.storage import deadline, transfer
+from modelstore.storage import transfer
 from modelstore.storage._azure import reading as azure_reading, writing as azure_writing
 from modelstore.storage._azure.calls import Calls
 from modelstore.storage._azure.client import Access, Clients

@@ -11,10 +11,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from modelstore import deadline
 from modelstore.exceptions import AccessDeniedError, InvalidArgumentError, ObjectNotFoundError
 from modelstore.folder import Buffer
 from modelstore.records import now
-from modelstore.storage import deadline
 from modelstore.storage._gcs import multipart as gcs_multipart, policy as gcs_policy
 from modelstore.storage._gcs.client import Clients, Settings, check_endpoint
 from modelstore.storage._gcs.errors import Explaining, NotFoundError, leaves_it_open, status_of

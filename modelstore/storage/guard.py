@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError
-from modelstore.storage import deadline
 
 R = TypeVar("R")
 

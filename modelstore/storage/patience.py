@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError, StorageUnavailableError
-from modelstore.storage import deadline
 from modelstore.storage.guard import in_time
 
 R = TypeVar("R")

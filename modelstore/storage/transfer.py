@@ -12,9 +12,9 @@ from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadP
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from modelstore import deadline
 from modelstore.exceptions import StorageUnavailableError
 from modelstore.folder import Buffer
-from modelstore.storage import deadline
 
 R = TypeVar("R")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from modelstore import deadline
 from modelstore.archive import Archive, ArchiveFile, Cache
 from modelstore.archive.info import NONE, ZSTD
 from modelstore.archive.limits import Limits
 from modelstore.archive.locks import lock
 from modelstore.exceptions import DeadlineExceededError, IntegrityError, OfflineError, StorageError
-from modelstore.storage import deadline
 from tests.archive.helpers import Stored, noise, on_disk, pack
 from tests.archive.interrupted import Failing, chunks_in
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from modelstore import deadline
 from modelstore.archive import chunks as chunks_module
 from modelstore.archive.info import NONE, ZSTD
 from modelstore.archive.journal import _line
 from modelstore.exceptions import DeadlineExceededError, IntegrityError, StorageError, StorageUnavailableError
-from modelstore.storage import deadline
 from tests.archive.helpers import Stored, noise, on_disk, pack
 from tests.archive.interrupted import Case, Failing
 

@@ -11,6 +11,7 @@ pytest.importorskip("azure.storage.blob")
 
 from azure.storage.blob import BlobServiceClient
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
@@ -20,7 +21,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
     ThrottledError,
 )
-from modelstore.storage import deadline
 from modelstore.storage.azure import AzureStorage
 from modelstore.storage.base import Created
 from tests.servers import azurite, process, proxy

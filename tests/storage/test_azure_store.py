@@ -16,9 +16,9 @@ pytest.importorskip("azure.storage.blob")
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
+from modelstore import deadline
 from modelstore.exceptions import StorageError
 from modelstore.folder import Buffer
-from modelstore.storage import deadline
 from modelstore.storage._azure import reading as azure_reading
 from modelstore.storage.azure import AzureStorage
 from modelstore.storage.base import Created

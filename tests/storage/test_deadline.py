@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError, InvalidArgumentError
-from modelstore.storage import deadline, guard
+from modelstore.storage import guard
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from modelstore import deadline
 from modelstore.exceptions import (
     CredentialsError,
     DeadlineExceededError,
@@ -21,7 +22,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
 )
 from modelstore.folder import Buffer
-from modelstore.storage import deadline
 from modelstore.storage._fsspec import sftp as fsspec_sftp, webdav as fsspec_webdav
 from modelstore.storage.base import Created, Storage
 from modelstore.storage.fsspec import FsspecStorage

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from modelstore import ModelStore
+from modelstore import ModelStore, deadline
 from modelstore.exceptions import (
     CredentialsError,
     InvalidArgumentError,
@@ -23,7 +23,6 @@ from modelstore.exceptions import (
     StorageError,
     UnsafeStorageError,
 )
-from modelstore.storage import deadline
 from modelstore.storage._fsspec import sftp as fsspec_sftp, webdav as fsspec_webdav
 from modelstore.storage.base import Created, Storage
 from modelstore.storage.fsspec import FsspecStorage

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
@@ -23,7 +24,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
     ThrottledError,
 )
-from modelstore.storage import deadline
 from modelstore.storage._gcs import requests as gcs_requests
 from modelstore.storage.base import Created
 from modelstore.storage.gcs import GCSStorage

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError, StorageError
 from modelstore.folder import Buffer
-from modelstore.storage import deadline
 from modelstore.storage._gcs import requests as gcs_requests
 from modelstore.storage._gcs.errors import Explaining
 from modelstore.storage._gcs.multipart import Multipart

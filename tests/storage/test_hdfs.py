@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -17,7 +18,6 @@ from modelstore.exceptions import (
     StorageUnavailableError,
     StoreNotFoundError,
 )
-from modelstore.storage import deadline
 from modelstore.storage._hdfs.client import HDFSCalls
 from modelstore.storage._hdfs.errors import LostAnswerError
 from modelstore.storage.base import Created, Storage

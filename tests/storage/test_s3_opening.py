@@ -15,8 +15,8 @@ pytest.importorskip("boto3")
 
 import boto3
 
+from modelstore import deadline
 from modelstore.exceptions import CredentialsError, DeadlineExceededError, InvalidArgumentError
-from modelstore.storage import deadline
 from modelstore.storage._s3 import client as s3_client
 from modelstore.storage.base import Created
 from modelstore.storage.s3 import S3Storage

@@ -16,6 +16,7 @@ import boto3
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
+from modelstore import deadline
 from modelstore.exceptions import (
     CredentialsError,
     DeadlineExceededError,
@@ -25,7 +26,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
     ThrottledError,
 )
-from modelstore.storage import deadline
 from modelstore.storage._s3.client import Clients
 from modelstore.storage._s3.read import Reader
 from modelstore.storage.base import Created

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError, ObjectNotFoundError, StorageUnavailableError
-from modelstore.storage import deadline, transfer
+from modelstore.storage import transfer
 from modelstore.storage.transfer import MIB, Part, cut, fill, part_size, send_all
 
 # -- parts ----------------------------------------------------------------------------------------------------------

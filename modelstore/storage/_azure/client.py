@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from modelstore import deadline
 from modelstore.exceptions import InvalidArgumentError, MissingDependencyError
-from modelstore.storage import deadline
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobServiceClient, ContainerClient

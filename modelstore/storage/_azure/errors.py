@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
@@ -14,7 +15,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
     ThrottledError,
 )
-from modelstore.storage import deadline
 
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 READ = f"{_BLOBS}/read"

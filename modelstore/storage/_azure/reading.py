@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from modelstore import deadline
 from modelstore.exceptions import StorageUnavailableError
-from modelstore.storage import deadline, transfer
+from modelstore.storage import transfer
 from modelstore.storage._azure.calls import Calls
 from modelstore.storage._azure.errors import READ
 from modelstore.storage.addressing import clip_range

@@ -15,7 +15,7 @@ from requests import Session
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from modelstore.storage import deadline
+from modelstore import deadline
 from modelstore.storage.heads import WholeHead
 from modelstore.storage.transfer import backoff
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from modelstore import deadline
 from modelstore.exceptions import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -17,7 +18,7 @@ from modelstore.exceptions import (
     StorageError,
 )
 from modelstore.folder import Buffer
-from modelstore.storage import deadline, transfer
+from modelstore.storage import transfer
 from modelstore.storage._azure.calls import Calls
 from modelstore.storage._azure.errors import (
     DELETE,

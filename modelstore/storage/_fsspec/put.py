@@ -7,8 +7,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
+from modelstore import deadline
 from modelstore.exceptions import StorageUnavailableError
-from modelstore.storage import deadline
 
 Put = Callable[["bytes | Iterator[bytes]"], None]
 

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from modelstore import deadline
 from modelstore.exceptions import StorageUnavailableError
-from modelstore.storage import deadline, patience, transfer
+from modelstore.storage import patience, transfer
 from modelstore.storage._fsspec.errors import explain
 from modelstore.storage._fsspec.files import Files
 

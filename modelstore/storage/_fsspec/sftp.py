@@ -7,8 +7,8 @@ import stat
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from modelstore import deadline
 from modelstore.exceptions import InvalidArgumentError, StorageError
-from modelstore.storage import deadline
 from modelstore.storage._fsspec.files import Entry, Sink, name_of
 from modelstore.storage.publishing import temporary_name
 

@@ -10,8 +10,8 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
+from modelstore import deadline
 from modelstore.exceptions import StorageError, StorageUnavailableError
-from modelstore.storage import deadline
 from modelstore.storage._fsspec.files import SLICE, Entry, Sink, name_of
 from modelstore.storage._fsspec.put import PutSink
 from modelstore.storage.publishing import temporary_name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from modelstore import deadline
 from modelstore.exceptions import (
     CredentialsError,
     DeadlineExceededError,
@@ -15,7 +16,7 @@ from modelstore.exceptions import (
     MissingDependencyError,
     ModelStoreError,
 )
-from modelstore.storage import deadline, guard
+from modelstore.storage import guard
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
@@ -19,7 +20,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
     ThrottledError,
 )
-from modelstore.storage import deadline
 from modelstore.storage._gcs.client import LOGIN
 
 _RIGHT = re.compile(r"\b(?:storage|serviceusage)\.[A-Za-z]+\.[A-Za-z]+\b(?<!googleapis\.com)")

@@ -16,7 +16,7 @@ import urllib3.connection
 import urllib3.connectionpool
 from requests.adapters import HTTPAdapter
 
-from modelstore.storage import deadline
+from modelstore import deadline
 from modelstore.storage.heads import WholeHead
 
 PIECE = 1 << 18

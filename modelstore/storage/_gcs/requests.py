@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelstore.storage import deadline
+from modelstore import deadline
 from modelstore.storage._gcs.client import session_of
 
 if TYPE_CHECKING:

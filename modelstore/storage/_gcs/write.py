@@ -15,8 +15,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from modelstore import deadline
 from modelstore.folder import Buffer
-from modelstore.storage import deadline, transfer
+from modelstore.storage import transfer
 from modelstore.storage._gcs.errors import Explaining
 from modelstore.storage._gcs.multipart import MOST_PARTS, Multipart
 from modelstore.storage._gcs.parts import BINARY

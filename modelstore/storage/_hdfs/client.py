@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from modelstore import deadline
 from modelstore.exceptions import AccessDeniedError, InvalidArgumentError, MissingDependencyError, StorageError
-from modelstore.storage import deadline, patience
+from modelstore.storage import patience
 from modelstore.storage._hdfs.errors import NotEmptyError, explain, is_lost
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError
-from modelstore.storage import deadline
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

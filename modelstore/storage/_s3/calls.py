@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from modelstore import deadline
 from modelstore.exceptions import DeadlineExceededError, ModelStoreError, StorageUnavailableError
 from modelstore.records import now
-from modelstore.storage import deadline
 from modelstore.storage._s3 import attempts as s3_attempts
 from modelstore.storage._s3.client import Clients
 from modelstore.storage._s3.errors import Translator, status_of

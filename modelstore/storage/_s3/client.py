@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from modelstore import deadline
 from modelstore.exceptions import MissingDependencyError
-from modelstore.storage import deadline
 from modelstore.storage._s3.attempts import ATTEMPTS, watch
 
 if TYPE_CHECKING:

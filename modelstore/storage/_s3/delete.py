@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from modelstore.storage import deadline
+from modelstore import deadline
 from modelstore.storage._s3.calls import Calls
 from modelstore.storage._s3.errors import as_client_error, code_of, status_of
 from modelstore.storage.transfer import THREADS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
@@ -13,7 +14,6 @@ from modelstore.exceptions import (
     StoreNotFoundError,
     ThrottledError,
 )
-from modelstore.storage import deadline
 
 RIGHTS = {
     "get_object": "s3:GetObject",

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from modelstore import deadline
 from modelstore.exceptions import (
     AccessDeniedError,
     CredentialsError,
@@ -14,7 +15,6 @@ from modelstore.exceptions import (
     StorageError,
     StorageUnavailableError,
 )
-from modelstore.storage import deadline
 from modelstore.storage._s3.calls import Calls
 from modelstore.storage._s3.errors import status_of
 from modelstore.storage.addressing import clip_range

@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from modelstore import deadline
 from modelstore.exceptions import StorageError
 from modelstore.folder import Buffer
-from modelstore.storage import deadline
 from modelstore.storage._s3.calls import Calls
 from modelstore.storage._s3.errors import code_of, status_of
 from modelstore.storage.transfer import MIB, Part, cut, part_size, send_all
