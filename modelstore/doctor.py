@@ -135,7 +135,9 @@ def _create(storage: Storage, key: str) -> str | None:
 
 
 def _refuses(storage: Storage, key: str) -> str | None:
-    if getattr(storage, "_unsafe", False):  # it looks first, so what is tried one after the other goes well
+    if getattr(
+        storage, "unsafe_concurrent_writes", False
+    ):  # it looks first, so what is tried one after the other goes well
         return "not tried, as unsafe_concurrent_writes=True was passed: see that only one process writes at a time"
     outcome = storage.create(key, b"modelstore doctor, again\n")
     if outcome is Created.MADE:

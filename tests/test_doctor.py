@@ -131,11 +131,20 @@ def test_unsafe_writes_are_not_called_safe() -> None:
     from modelstore.storage.s3 import S3Storage
 
     class Looking(MemoryStorage):
-        _unsafe = S3Storage("bucket", unsafe_concurrent_writes=True)._unsafe
+        unsafe_concurrent_writes = S3Storage("bucket", unsafe_concurrent_writes=True).unsafe_concurrent_writes
 
     diagnosis = ModelStore(Looking()).doctor()
     assert [check.name for check in diagnosis.checks if not check.ok] == ["create only if absent"]
     assert diagnosis.summary.startswith("one writer at a time")
+
+
+def test_unsafe_writes_through_fsspec_are_not_called_safe_either() -> None:
+    """The same for a file system that fsspec opened."""
+    pytest.importorskip("fsspec")
+    from modelstore.storage.fsspec import FsspecStorage
+
+    diagnosis = ModelStore(FsspecStorage("memory://doctor", unsafe_concurrent_writes=True)).doctor()
+    assert [check.name for check in diagnosis.checks if not check.ok] == ["create only if absent"]
 
 
 def test_a_wrong_clock_is_found_out() -> None:

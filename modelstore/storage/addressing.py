@@ -61,6 +61,14 @@ def clean_prefix(root_prefix: str | None) -> str:
     return given + "/"
 
 
+def location(kind: str, **where: str) -> dict[str, str | None]:
+    """A record's `storage` section: what is known of `root` and `path`, `bucket` or `container` and `prefix`.
+
+    The ancestor's keys, all of them in every record, so that readers need not ask which are there.
+    """
+    return {"type": kind, **dict.fromkeys(("root", "path", "bucket", "prefix", "container")), **where}
+
+
 def is_part(name: str) -> bool:
     """Whether a name can be one part of a key. Names that cannot are a storage's own, and no listing shows them."""
     if not name or name[0] == "." or _IMPOSSIBLE.search(name):

@@ -19,7 +19,7 @@ from modelstore.storage._azure.client import Access, Clients
 from modelstore.storage._azure.errors import DELETE, READ, Translator
 from modelstore.storage._azure.policy import policy
 from modelstore.storage._azure.writing import MOST_BLOCKS, plain
-from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part
+from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part, location
 from modelstore.storage.base import Created, ObjectInfo
 
 if TYPE_CHECKING:
@@ -83,14 +83,7 @@ class AzureStorage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Where `key` lies, with the ancestor's keys: `prefix` is the blob's whole name."""
-        return {
-            "type": self.kind,
-            "root": None,
-            "path": None,
-            "bucket": None,
-            "prefix": self._prefix + key,
-            "container": self._container,
-        }
+        return location(self.kind, prefix=self._prefix + key, container=self._container)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`: one request."""

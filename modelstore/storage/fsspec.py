@@ -17,7 +17,7 @@ from modelstore.storage._fsspec.files import SLICE, Entry, connect, parent
 from modelstore.storage._fsspec.opening import Place, locate
 from modelstore.storage._fsspec.sessions import Session, Sessions
 from modelstore.storage._fsspec.writing import Writer
-from modelstore.storage.addressing import check_key, check_prefix, clip_range, is_part
+from modelstore.storage.addressing import check_key, check_prefix, clip_range, is_part, location
 from modelstore.storage.base import Created, ObjectInfo
 from modelstore.storage.publishing import is_temporary
 
@@ -73,6 +73,7 @@ class FsspecStorage:
         self._place = place
         self.kind = f"fsspec:{place.protocol}"
         self._sessions = Sessions(partial(connect, place.cls, place.args, place.options), place.address)
+        self.unsafe_concurrent_writes = unsafe
         self._writer = Writer(self._sessions, place.root, place.address, unsafe, missing)
 
     @property
@@ -82,14 +83,7 @@ class FsspecStorage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Where `key` lies, with the ancestor's keys."""
-        return {
-            "type": self.kind,
-            "root": self._place.root or "/",
-            "path": key,
-            "bucket": None,
-            "prefix": None,
-            "container": None,
-        }
+        return location(self.kind, root=self._place.root or "/", path=key)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`. About seven requests."""

@@ -21,7 +21,7 @@ from modelstore.storage._gcs.errors import Explaining, NotFoundError, leaves_it_
 from modelstore.storage._gcs.read import Reader
 from modelstore.storage._gcs.requests import patience, retried
 from modelstore.storage._gcs.write import Writer, content_type
-from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part
+from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part, location
 from modelstore.storage.base import Created, ObjectInfo
 from modelstore.storage.transfer import THREADS
 
@@ -96,14 +96,7 @@ class GCSStorage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Bucket and whole key, with the ancestor's keys."""
-        return {
-            "type": self.kind,
-            "root": None,
-            "path": None,
-            "bucket": self._bucket,
-            "prefix": self._root + key,
-            "container": None,
-        }
+        return location(self.kind, bucket=self._bucket, prefix=self._root + key)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`. One request, on condition that there is no generation of the object."""

@@ -14,7 +14,7 @@ from modelstore.records import now
 from modelstore.storage import patience, transfer
 from modelstore.storage._hdfs.client import HDFSCalls, milliseconds
 from modelstore.storage._hdfs.errors import is_lost
-from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, clip_range, is_part
+from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, clip_range, is_part, location
 from modelstore.storage.base import Created, ObjectInfo
 from modelstore.storage.publishing import is_temporary, temporary_name
 
@@ -71,14 +71,7 @@ class HDFSStorage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Where `key` lies, with the ancestor's keys."""
-        return {
-            "type": self.kind,
-            "root": self._root or "/",
-            "path": key,
-            "bucket": None,
-            "prefix": None,
-            "container": None,
-        }
+        return location(self.kind, root=self._root or "/", path=key)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`. Eight calls of the NameNode and the DataNodes, and a pause of hdfs-native's of about

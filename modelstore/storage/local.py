@@ -16,7 +16,7 @@ from modelstore.exceptions import InvalidArgumentError, ObjectNotFoundError, Sto
 from modelstore.folder import Buffer
 from modelstore.records import now
 from modelstore.storage import walking
-from modelstore.storage.addressing import check_key, check_prefix, clip_range
+from modelstore.storage.addressing import check_key, check_prefix, clip_range, location
 from modelstore.storage.base import Created, ObjectInfo
 from modelstore.storage.filewriter import byte_views, write_at, write_chunks
 from modelstore.storage.oserrors import explain
@@ -60,14 +60,7 @@ class FileSystemStorage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Where `key` lies, with the ancestor's keys."""
-        return {
-            "type": self.kind,
-            "root": self._root,
-            "path": key,
-            "bucket": None,
-            "prefix": None,
-            "container": None,
-        }
+        return location(self.kind, root=self._root, path=key)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`."""

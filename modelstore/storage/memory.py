@@ -13,7 +13,7 @@ from typing import Any
 from modelstore.exceptions import ObjectNotFoundError
 from modelstore.folder import Buffer
 from modelstore.records import now
-from modelstore.storage.addressing import check_key, check_prefix, clip_range
+from modelstore.storage.addressing import check_key, check_prefix, clip_range, location
 from modelstore.storage.base import Created, ObjectInfo
 
 
@@ -57,14 +57,7 @@ class MemoryStorage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Where `key` lies, in the shape of the ancestor's file system."""
-        return {
-            "type": self.kind,
-            "root": self.address,
-            "path": key,
-            "bucket": None,
-            "prefix": None,
-            "container": None,
-        }
+        return location(self.kind, root=self.address, path=key)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`; durable for as long as the process lives."""

@@ -19,7 +19,7 @@ from modelstore.storage._s3.errors import Translator, code_of, status_of
 from modelstore.storage._s3.policy import policy
 from modelstore.storage._s3.read import Reader
 from modelstore.storage._s3.write import Writer, abort_uploads, uploads
-from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part
+from modelstore.storage.addressing import check_key, check_prefix, clean_prefix, is_part, location
 from modelstore.storage.base import Created, ObjectInfo
 from modelstore.storage.transfer import PART, THREADS
 
@@ -88,7 +88,7 @@ class S3Storage:
         self._root = clean_prefix(root_prefix)
         self._endpoint = _endpoint(endpoint, client)
         self._kms_key = kms_key
-        self._unsafe = unsafe_concurrent_writes
+        self.unsafe_concurrent_writes = unsafe_concurrent_writes
         self._proofs = proofs
         # The endpoint of the environment is part of the address, so it goes with a pickled storage.
         self._arguments["endpoint"] = self._endpoint if client is None else endpoint
@@ -109,24 +109,17 @@ class S3Storage:
 
     def location(self, key: str) -> dict[str, Any]:
         """Bucket and whole key, with the ancestor's keys."""
-        return {
-            "type": self.kind,
-            "root": None,
-            "path": None,
-            "bucket": self._bucket,
-            "prefix": self._root + key,
-            "container": None,
-        }
+        return location(self.kind, bucket=self._bucket, prefix=self._root + key)
 
     def create(self, key: str, data: bytes) -> Created:
         """See `Storage.create`. One request, and before the first to a server that is not AWS two to prove it."""
         full_key = self._full(key)
         self._require_proof()
-        if self._unsafe and self._calls.look(full_key, key):
+        if self.unsafe_concurrent_writes and self._calls.look(full_key, key):
             return Created.REFUSED
         arguments = {"Key": full_key, "Body": bytes(data), **self._encryption}
         outcome = self._calls.send("put_object", "creating", key, IfNoneMatch="*", **arguments)
-        if self._unsafe and outcome.error is not None and s3_proof.is_unknown_to_server(outcome.error):
+        if self.unsafe_concurrent_writes and outcome.error is not None and s3_proof.is_unknown_to_server(outcome.error):
             outcome = self._calls.send("put_object", "creating", key, **arguments)
         if outcome.answer is not None:
             return Created.MADE
@@ -220,7 +213,7 @@ class S3Storage:
         return self._root + key
 
     def _require_proof(self) -> None:
-        if self._unsafe:
+        if self.unsafe_concurrent_writes:
             return
         endpoint = self._calls.endpoint()
         if not is_aws(endpoint):
