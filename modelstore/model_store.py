@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,7 @@ class ModelStore(Connections, Catalogue):
         from modelstore.managers.bundle import Bundle
         from modelstore.managers.detection import all_managers
         from modelstore.progress import counted
+        from modelstore.registry import links
         from modelstore.registry.events import check_size
         from modelstore.registry.keys import archive_key, clean_id, clean_name
 
@@ -143,6 +144,7 @@ class ModelStore(Connections, Catalogue):
         self._registry.check_free(domain, model_id)
         with ModelFolder() as folder:
             managers, saved = bundle.save(folder)
+            links.complete(self._registry, managers)
             contents = folder.contents()
             record, attached = description.describe(domain, model_id, bundle, managers, saved, words)
             check_size(record)
@@ -180,6 +182,7 @@ class ModelStore(Connections, Catalogue):
         allow_pickle: bool | None = None,
         trusted_types: Sequence[str] = (),
         manager: str | None = None,
+        device: str | None = None,
         timeout: float | None = None,
         progress: bool | None = None,
     ) -> Any:
@@ -197,6 +200,8 @@ class ModelStore(Connections, Catalogue):
             allow_pickle: whether a pickle may be loaded (default: the store's setting).
             trusted_types: full names of further types that skops may build.
             manager: the name of the manager that is to load it, instead of the one that stored it.
+            device: where the weights go, in the framework's words (`"cuda"`, `"cuda:1"`, `"cpu"`); default: where they
+                were, or the CPU where this machine has no such device.
             timeout: seconds in which this call must end (default: the store's).
             progress: whether to show a bar (default: the store's).
 
@@ -213,6 +218,7 @@ class ModelStore(Connections, Catalogue):
         """
         from modelstore.managers.bundle import load_bundle
         from modelstore.managers.detection import all_managers
+        from modelstore.registry import links
         from modelstore.unpacking import subject, unpacked
 
         if verify not in (None, "full"):
@@ -222,10 +228,18 @@ class ModelStore(Connections, Catalogue):
         policy = opening.pickle_policy(allow_pickle, self._allow_pickle, trusted_types, model.record)
         bars = self._bars(f"loading {model.model_id}", progress)
         files = unpacked(self.storage, self._cache, model, bars, verify=verify, offline=offline)
+
+        def linked(reference: Mapping[str, Any]) -> Any:
+            other = links.follow(self._registry, reference, subject(model), offline)
+            return self.load(
+                other.domain, other.model_id, verify=verify, offline=offline, allow_pickle=allow_pickle,
+                trusted_types=trusted_types, device=device, timeout=timeout, progress=progress,
+            )  # fmt: skip
+
         with self._reading(model), files as folder:
             return load_bundle(
-                all_managers(), model.record["model"].get("managers"), folder, policy,
-                subject=subject(model), manager=manager, with_optimizer=with_optimizer, into=into,
+                all_managers(), model.record["model"].get("managers"), folder, policy, subject=subject(model),
+                manager=manager, with_optimizer=with_optimizer, into=into, device=device, load_model=linked,
             )  # fmt: skip
 
     aload = in_thread(load)

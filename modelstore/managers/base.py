@@ -7,11 +7,12 @@ imports no framework; the framework is imported inside `save` and `load`, when i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from modelstore.exceptions import InvalidArgumentError
 from modelstore.folder import ModelFolder
 from modelstore.managers.pickling import PicklePolicy
 
@@ -33,14 +34,29 @@ class Saved:
     """Dotted names of the modules that the pickled files refer to."""
     by_value: bool = False
     """Whether byte code of this Python version lies in a pickled file (notebook classes and functions)."""
+    references: list[tuple[str, str]] = field(default_factory=list)
+    """Other models of the same store that loading this one takes, each by domain and id."""
 
     def merge(self, other: Saved, prefix: str = "") -> None:
         """Take in what another part of the same model was saved as, in the sub-folder `prefix`."""
-        if other.format not in self.format.split(" + "):
-            self.format = f"{self.format} + {other.format}" if self.format else other.format
+        for name in other.format.split(" + "):
+            if name and name not in self.format.split(" + "):
+                self.format = f"{self.format} + {name}" if self.format else name
         self.pickled += [prefix + name for name in other.pickled]
         self.modules |= other.modules
         self.by_value = self.by_value or other.by_value
+        self.references += other.references
+
+
+def no_other_model(domain: str, model_id: str) -> Any:
+    """What stands for a store where there is none.
+
+    Raises:
+        InvalidArgumentError: always.
+    """
+    raise InvalidArgumentError(
+        "model", f"model {model_id!r} of {domain!r} is needed, and there is no store to load it from"
+    )
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,11 @@ class LoadRequest:
     with_optimizer: bool = False
     into: Any = None
     """An object that the caller built, to be filled instead of building a new one."""
+    device: str | None = None
+    """Where the caller wants the tensors, in the framework's words (`cpu`, `cuda:1`); None is where they were, or the
+    CPU if this machine has no such device."""
+    load_model: Callable[[str, str], Any] = no_other_model
+    """Loads another model of the same store, by domain and id; one of those that were named in `Saved.references`."""
 
 
 class Manager(ABC):
@@ -75,13 +96,20 @@ class Manager(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     """Further keywords of `upload` that say how to save; they hold no objects."""
     load_options: ClassVar[tuple[str, ...]] = ()
-    """Which of `into` and `with_optimizer` this manager's `load` heeds; the others are refused before it is called."""
+    """Which of `into`, `with_optimizer` and `device` this manager's `load` heeds; the others are refused before it is
+    called."""
     distributions: ClassVar[tuple[str, ...]] = ()
     """What loading needs from PyPI; those that are installed get pinned in `requirements.txt`."""
     extra: ClassVar[str | None] = None
     """The extra of modelstore that installs the framework."""
+    title: ClassVar[str] = ""
+    """What the framework calls itself, for the page of frameworks (default: `name`)."""
     restores_as: ClassVar[str] = "the same class"
-    """What `load` gives back, for the table of frameworks."""
+    """What `load` gives back, for the page of frameworks."""
+    exactness: ClassVar[str] = "bit for bit"
+    """How near predictions of what was loaded are to those of what was saved; a tolerance is stated with its reason."""
+    limits: ClassVar[tuple[str, ...]] = ()
+    """What this manager does not store, or not wholly, each with the reason; for the page of frameworks."""
 
     def recognises(self, obj: Any) -> bool:
         """Whether an object of a builtin or unclaimed type is this manager's. Imports nothing, reads no file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from modelstore.exceptions import (
     NewerFormatError,
 )
 from modelstore.folder import ModelFolder
-from modelstore.managers.base import LoadRequest, Manager, Saved, class_name
+from modelstore.managers.base import LoadRequest, Manager, Saved, class_name, no_other_model
 from modelstore.managers.detection import Managers
 from modelstore.managers.pickling import PicklePolicy, check_python, python_version
 from modelstore.notices import warn
@@ -62,6 +62,8 @@ class Bundle:
             entry["wrappers"] = wrappers
         if saved.by_value:
             entry["python"] = python_version()
+        if saved.references:
+            entry["references"] = [{"domain": domain, "model_id": model_id} for domain, model_id in saved.references]
         return entry
 
     def model_type(self) -> dict[str, Any]:
@@ -108,6 +110,8 @@ def load_bundle(
     manager: str | None = None,
     with_optimizer: bool = False,
     into: Any = None,
+    device: str | None = None,
+    load_model: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> Any:
     """What was uploaded: one manager's result, or a mapping by library name where there were several.
 
@@ -120,6 +124,15 @@ def load_bundle(
         manager: the name of the manager that is to load it, instead of the recorded one.
         with_optimizer: see `ModelStore.load`.
         into: see `ModelStore.load`.
+        device: see `ModelStore.load`.
+        load_model: loads another model of the same store, given one of an entry's `references`.
+
+    Raises:
+        NewerFormatError: a manager is not known here.
+        IntegrityError: the entries cannot be read.
+        InvalidArgumentError: an option means nothing to these managers.
+        MissingDependencyError: a package is not installed.
+        PickleNotAllowedError, RuntimeMismatchError: what is pickled may not be, or cannot be, loaded here.
     """
     try:
         plan = [(entry, _owner(managers, manager or entry["name"], subject)) for entry in entries]
@@ -131,12 +144,16 @@ def load_bundle(
                 policy=policy,
                 with_optimizer=with_optimizer,
                 into=into,
+                device=device,
+                load_model=_linked(entry, load_model, subject),
             )
             for entry, _ in plan
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(subject, "record", f"its managers cannot be read: {error!r}") from error
-    _check_load_options([owner for _, owner in plan], subject, into=into is not None, with_optimizer=with_optimizer)
+    owners = [owner for _, owner in plan]
+    asked = {"into": into is not None, "with_optimizer": with_optimizer, "device": device is not None}
+    _check_load_options(owners, subject, **asked)
     results = {}
     for (entry, owner), request in zip(plan, requests, strict=True):
         python = entry.get("python")
@@ -151,6 +168,22 @@ def load_bundle(
                 raise
             raise _missing(error, owner, subject, folder) from error
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+def _linked(
+    entry: Mapping[str, Any], load_model: Callable[[Mapping[str, Any]], Any] | None, subject: str
+) -> Callable[[str, str], Any]:
+    """What a manager is given to load other models by: those that the record refers to, and no others."""
+    references = {(each["domain"], each["model_id"]): each for each in entry.get("references", ())}
+
+    def load(domain: str, model_id: str) -> Any:
+        if (domain, model_id) not in references:
+            raise IntegrityError(subject, "record", f"it does not refer to the model {model_id!r} of {domain!r}")
+        if load_model is None:
+            return no_other_model(domain, model_id)
+        return load_model(references[domain, model_id])
+
+    return load
 
 
 def _within(folder: Path, name: str, subject: str) -> Path:
@@ -180,12 +213,15 @@ def _owner(managers: Managers, name: str, subject: str) -> Manager:
 def _missing(error: ModuleNotFoundError, owner: Manager, subject: str, folder: Path) -> MissingDependencyError:
     """Name the pinned requirement from the archive where there is one, else the extra."""
     module = (error.name or str(error)).partition(".")[0]
-    wanted = {name.lower(): name for name in (module, module.replace("_", "-"), *owner.distributions)}
+    wanted = {_spelled(name) for name in (module, *owner.distributions)}
     try:
         lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    pins = [line for line in lines if line.partition("==")[0].lower() in wanted]
+    pins = [line for line in lines if _spelled(line) in wanted]
+    # Packages need not be called as their modules are, and a part of the model may be another library's.
+    if not any(_spelled(pin) == _spelled(module) for pin in pins):
+        pins = [line for line in lines if "==" in line and not line.startswith("modelstore==")]
     if pins:
         command = "pip install " + " ".join(f"'{pin}'" for pin in pins)
     elif owner.extra:
@@ -193,3 +229,8 @@ def _missing(error: ModuleNotFoundError, owner: Manager, subject: str, folder: P
     else:
         command = f"pip install {module}"
     return MissingDependencyError(module, f"loading {subject}", command)
+
+
+def _spelled(requirement: str) -> str:
+    """The name in a line of requirements.txt, in one spelling."""
+    return requirement.partition("==")[0].strip().lower().replace("_", "-")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,29 @@ def import_object(name: str) -> Any:
             "the record", "classes", f"{module} holds no {path}; the package may have been another version at upload"
         )
     return found
+
+
+def is_of(cls: type, package: str) -> bool:
+    """Whether this class is the package's own, so that its name is enough to find it again."""
+    return cls.__module__.partition(".")[0] == package and pickling.is_importable(cls)
+
+
+def framework_class(name: Any, package: str, roots: Collection[str]) -> Any:
+    """A class of a framework's by its recorded name, which may name nothing else: it comes from the store.
+
+    Args:
+        name: `module:qualname`.
+        package: the top-level package that holds it.
+        roots: `module:qualname` of classes of which it has to be one.
+
+    Raises:
+        IntegrityError: it is no such class.
+    """
+    if isinstance(name, str) and name.partition(":")[0].partition(".")[0] == package:
+        found = import_object(name)
+        if isinstance(found, type) and any(name_of(base) in roots for base in found.__mro__):
+            return found
+    raise IntegrityError("the record", "managers", f"{name!r} is no model class of {package}")
 
 
 class ClassBook:

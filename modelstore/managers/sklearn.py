@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelstore.exceptions import UnsupportedObjectError
 from modelstore.folder import ModelFolder
-from modelstore.managers import pickling
 from modelstore.managers._skops_survey import Objection, Survey, full_name, survey
 from modelstore.managers._skops_types import SAFE_TYPES
 from modelstore.managers.base import LoadRequest, ObjectManager, Saved, class_name
+from modelstore.managers.pickled import PICKLE, load_pickle, save_pickle
 from modelstore.managers.pickling import PicklePolicy
 from modelstore.managers.pieces import PieceWriter
 
 SKOPS = "model.skops"
-PICKLE = "model.pkl"
 
 _LONGEST_PARAMETER = 1000  # elements of an array; more belongs into a file, not into the record
 
@@ -52,17 +50,10 @@ class SklearnManager(ObjectManager):
         )
 
     def _pickle(self, obj: Any, folder: ModelFolder, state: dict[str, Any]) -> Saved:
-        file = PieceWriter()
-        try:
-            pickled = pickling.dump(obj, file)
-        except Exception as error:
-            raise UnsupportedObjectError(
-                f"this {class_name(obj)} can neither be stored with skops ({state['pickle_because']}) nor pickled "
-                f"({error}): take out of it what holds a file, a lock or a connection",
-                class_name(obj),
-            ) from error
-        folder.add_buffers(PICKLE, file.pieces)
-        return Saved("pickle", state, [PICKLE], pickled.modules, pickled.by_value)
+        refusal = f"this {class_name(obj)} can neither be stored with skops ({state['pickle_because']}) nor pickled"
+        saved = save_pickle(obj, folder, PICKLE, refusal)
+        saved.state = state
+        return saved
 
     def load_object(self, folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
         """Read whichever of the two files there is.
@@ -72,8 +63,7 @@ class SklearnManager(ObjectManager):
         """
         if (folder / SKOPS).exists():
             return _load(folder / SKOPS, state, request.policy)
-        with open(folder / PICKLE, "rb") as file:
-            return pickling.load(file, f"the scikit-learn model in {PICKLE}", request.policy)
+        return load_pickle(folder / PICKLE, "the scikit-learn model", request.policy)
 
     def object_parameters(self, obj: Any) -> dict[str, Any]:
         """`get_params(deep=True)`, with text for long arrays and, later, for nested estimators."""

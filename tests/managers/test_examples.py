@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+FRAMEWORKS = sorted(path.stem for path in (EXAMPLES / "frameworks").glob("with_*.py"))
+MODULES: dict[str, tuple[str, ...]] = {"with_files": ()}
+"""What an example takes beside what its name says."""
 
 
 def run(name: str, folder: Path) -> str:
@@ -18,6 +22,16 @@ def run(name: str, folder: Path) -> str:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_framework(name: str, tmp_path: Path) -> None:
+    """It trains, uploads, loads back and says that the predictions are equal."""
+    modules = MODULES.get(name, (name.removeprefix("with_"),))
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed")
+    assert "equal predictions" in run(f"frameworks/{name}.py", tmp_path / "models")
 
 
 def test_training_in_two_sittings(tmp_path: Path) -> None:

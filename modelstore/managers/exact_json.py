@@ -1,0 +1,84 @@
+"""JSON that gives builtin values and numpy's numbers back as they were: type, value and NaN included.
+
+What a framework's model file leaves out (parameters, evaluation results, class labels) lies beside it in this form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+def encode(value: Any) -> Any:
+    """JSON for a value; `decode(encode(value))` equals it in type and content.
+
+    Takes None, bool, int, float, str, lists, tuples, dicts and ordered dicts with any such keys, numpy's numbers, and
+    its arrays of numbers or texts.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return {"tuple": [encode(item) for item in value]}
+    if kind in (dict, OrderedDict):
+        form = "dict" if kind is dict else "ordered"
+        return {form: [[encode(key), encode(item)] for key, item in value.items()]}
+    if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "") in _NUMPY_KINDS:
+        form = "array" if kind.__name__ == "ndarray" else "numpy"
+        encoded = {form: value.dtype.str, "value": encode(value.tolist())}
+        if form == "array" and not value.size:
+            encoded["shape"] = list(value.shape)
+        return encoded
+    raise TypeError(f"{kind.__module__}.{kind.__qualname__}")
+
+
+_NUMPY_KINDS = ("b", "i", "u", "f", "U")
+
+
+def decode(value: Any) -> Any:
+    """The inverse of `encode`."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    # Every encoded dict has one of these keys; the user's own stand inside "dict", as pairs.
+    if "float" in value:
+        return float(value["float"])
+    if "tuple" in value:
+        return tuple(decode(item) for item in value["tuple"])
+    if "dict" in value or "ordered" in value:
+        pairs = [(decode(key), decode(item)) for key, item in value.get("dict") or value.get("ordered") or ()]
+        return dict(pairs) if "dict" in value else OrderedDict(pairs)
+    import numpy
+
+    array = numpy.array(decode(value["value"]), dtype=value.get("numpy") or value["array"])
+    if "shape" in value:
+        array = array.reshape(value["shape"])
+    return array[()] if "numpy" in value else array
+
+
+def split(attributes: Mapping[str, Any], leave: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An object's attributes: those that JSON can hold, encoded, and the others as they are.
+
+    Args:
+        attributes: by name, as in `vars(obj)`.
+        leave: names to leave out.
+    """
+    plain, custom = {}, {}
+    for name, value in attributes.items():
+        if name in leave:
+            continue
+        try:
+            plain[name] = encode(value)
+        except TypeError:
+            custom[name] = value
+    return plain, custom

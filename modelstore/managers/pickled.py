@@ -1,0 +1,68 @@
+"""Objects, and parts of objects, that only a pickle restores: written without a copy in memory, read by the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelstore.exceptions import IntegrityError, UnsupportedObjectError
+from modelstore.folder import ModelFolder
+from modelstore.managers import pickling
+from modelstore.managers.base import LoadRequest, ObjectManager, Saved, class_name
+from modelstore.managers.pickling import PicklePolicy
+from modelstore.managers.pieces import PieceWriter
+
+PICKLE = "model.pkl"
+
+
+def save_pickle(obj: Any, folder: ModelFolder, name: str, refusal: str) -> Saved:
+    """Pickle `obj` to the file `name`; classes and functions that no import finds go in by value.
+
+    Args:
+        refusal: how the error is to start when it cannot be pickled, such as "this forecaster cannot be pickled".
+
+    Raises:
+        UnsupportedObjectError: it cannot be pickled.
+    """
+    file = PieceWriter()
+    try:
+        pickled = pickling.dump(obj, file)
+    except Exception as error:  # the objects' own methods raise whatever they like
+        raise UnsupportedObjectError(
+            f"{refusal} ({error}): take out of it what holds a file, a lock or a connection", class_name(obj)
+        ) from error
+    folder.add_buffers(name, file.pieces)
+    return Saved("pickle", pickled=[name], modules=pickled.modules, by_value=pickled.by_value)
+
+
+def load_pickle(path: Path, subject: str, policy: PicklePolicy) -> Any:
+    """Unpickle a file that `save_pickle` wrote.
+
+    Args:
+        subject: what it is, for errors; the file's name is added.
+
+    Raises:
+        PickleNotAllowedError: the policy refuses.
+        IntegrityError: there is no such file.
+    """
+    if not path.is_file():
+        raise IntegrityError(subject, "file", f"{path.name} is not there")
+    with open(path, "rb") as file:
+        return pickling.load(file, f"{subject} in {path.name}", policy)
+
+
+class PickledManager(ObjectManager):
+    """A manager whose framework has no format but pickle."""
+
+    def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
+        """Write `model.pkl`."""
+        return save_pickle(obj, folder, PICKLE, f"this {class_name(obj)} cannot be pickled")
+
+    def load_object(self, folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
+        """Read `model.pkl`.
+
+        Raises:
+            PickleNotAllowedError: the policy refuses.
+        """
+        return load_pickle(folder / PICKLE, f"the {self.name} model", request.policy)
