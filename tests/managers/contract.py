@@ -1,8 +1,8 @@
 """`ManagerContract` for the managers that modelstore brings: what was tried is kept, for the page of frameworks.
 
-`tests/managers/tried/<manager>.<contract>.json` says which classes of which version a contract has saved here and loaded
-in a fresh process, in which format. `docs/frameworks.md` is made of these files. With MODELSTORE_TRIED=write in the
-environment they are written instead of compared.
+`tests/managers/tried/<manager>.<contract>.json` says which classes of which version a contract has saved here and
+loaded in a fresh process, in which format. `docs/frameworks.md` is made of these files. With MODELSTORE_TRIED=write in
+the environment they are written instead of compared.
 """
 
 from __future__ import annotations
