@@ -23,12 +23,19 @@ ATTRIBUTES = "attributes.json"
 PICKLE = "custom.pkl"
 
 
-def save_attributes(obj: Any, folder: ModelFolder, package: str, leave: Collection[str] = ()) -> Saved:
+def save_attributes(
+    obj: Any,
+    folder: ModelFolder,
+    package: str,
+    leave: Collection[str] = (),
+    attributes: Mapping[str, Any] | None = None,
+) -> Saved:
     """Write what `vars(obj)` holds.
 
     Args:
         package: the framework's top-level package; a class of any other is the user's own, and is pickled.
         leave: attributes that the model file holds, or that are alive (a handle, a connection).
+        attributes: what to write instead of `vars(obj)`.
 
     Returns:
         Its state has `class`, and `pickle_because`, sorted names, where something is pickled.
@@ -36,14 +43,14 @@ def save_attributes(obj: Any, folder: ModelFolder, package: str, leave: Collecti
     Raises:
         UnsupportedObjectError: something in it cannot be pickled.
     """
-    plain, attributes = split(vars(obj), leave)
+    plain, others = split(vars(obj) if attributes is None else attributes, leave)
     folder.add_json(ATTRIBUTES, plain)
-    custom: dict[str, Any] = {"attributes": attributes} if attributes else {}
+    custom: dict[str, Any] = {"attributes": others} if others else {}
     if not is_of(type(obj), package):
         custom["class"] = type(obj)
     saved = Saved("", {"class": class_name(obj)})
     if custom:
-        why = sorted(attributes) + (["class"] if "class" in custom else [])
+        why = sorted(others) + (["class"] if "class" in custom else [])
         refusal = f"parts of this {class_name(obj)} cannot be pickled: {', '.join(why)}"
         saved.merge(save_pickle(custom, folder, PICKLE, refusal))
         saved.state["pickle_because"] = why
@@ -68,6 +75,7 @@ def load_attributes(
     cls = custom.get("class") or framework_class(state["class"], package, roots)
     try:
         plain = json.loads((folder / ATTRIBUTES).read_bytes())
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"the {package} model", ATTRIBUTES, f"it cannot be read: {error}") from error
-    return cls, {name: decode(value) for name, value in plain.items()} | custom.get("attributes", {})
+        attributes = {name: decode(value) for name, value in plain.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"the {package} model", ATTRIBUTES, f"it cannot be read: {error!r}") from error
+    return cls, attributes | custom.get("attributes", {})

@@ -6,16 +6,19 @@ What a framework's model file leaves out (parameters, evaluation results, class 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
+
+_FACTORIES = {"dict": dict, "float": float, "int": int, "list": list, "ordered": OrderedDict}
+"""Default factories of dicts, by the name under which they are written."""
 
 
 def encode(value: Any) -> Any:
     """JSON for a value; `decode(encode(value))` equals it in type and content.
 
-    Takes None, bool, int, float, str, lists, tuples, dicts and ordered dicts with any such keys, numpy's numbers, and
-    its arrays of numbers or texts.
+    Takes None, bool, int, float, str, lists, tuples, dicts, ordered dicts and default dicts with any such keys, numpy's
+    numbers, and its arrays of numbers, texts or any of these as objects.
 
     Raises:
         TypeError: it holds something else.
@@ -32,6 +35,12 @@ def encode(value: Any) -> Any:
     if kind in (dict, OrderedDict):
         form = "dict" if kind is dict else "ordered"
         return {form: [[encode(key), encode(item)] for key, item in value.items()]}
+    if kind is defaultdict:
+        factory = next((name for name, known in _FACTORIES.items() if value.default_factory is known), None)
+        if factory is not None:
+            return {"default": factory, "items": [[encode(key), encode(item)] for key, item in value.items()]}
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and value.dtype.kind == "O":
+        return {"objects": [encode(item) for item in value.flat], "shape": list(value.shape)}
     if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "") in _NUMPY_KINDS:
         form = "array" if kind.__name__ == "ndarray" else "numpy"
         encoded = {form: value.dtype.str, "value": encode(value.tolist())}
@@ -58,8 +67,16 @@ def decode(value: Any) -> Any:
     if "dict" in value or "ordered" in value:
         pairs = [(decode(key), decode(item)) for key, item in value.get("dict") or value.get("ordered") or ()]
         return dict(pairs) if "dict" in value else OrderedDict(pairs)
+    if "default" in value:
+        pairs = [(decode(key), decode(item)) for key, item in value["items"]]
+        return defaultdict(_FACTORIES[value["default"]], pairs)
     import numpy
 
+    if "objects" in value:
+        objects = numpy.empty(len(value["objects"]), dtype=object)
+        for at, item in enumerate(value["objects"]):
+            objects[at] = decode(item)
+        return objects.reshape(value["shape"])
     array = numpy.array(decode(value["value"]), dtype=value.get("numpy") or value["array"])
     if "shape" in value:
         array = array.reshape(value["shape"])
