@@ -33,7 +33,7 @@ class PyTorchManager(Manager):
     # AveragedModel is none of them: it holds the averaged weights itself.
     keywords: ClassVar[tuple[str, ...]] = (*SUBJECTS, _OPTIMIZER)
     options: ClassVar[tuple[str, ...]] = ("weights_only",)
-    load_options: ClassVar[tuple[str, ...]] = ("into", "with_optimizer")
+    load_options: ClassVar[tuple[str, ...]] = ("into", "with_optimizer", "device")
     distributions: ClassVar[tuple[str, ...]] = ("torch", "numpy", "cloudpickle")
     extra: ClassVar[str | None] = "torch"
 
@@ -70,7 +70,8 @@ class PyTorchManager(Manager):
         """The object, or a mapping by keyword; a model's optimizer is left out unless it is asked for.
 
         Raises:
-            InvalidArgumentError: an optimizer is asked for, or `into` is given, where there is nothing to load so.
+            InvalidArgumentError: an optimizer is asked for, or `into` is given, where there is nothing to load so; the
+                device is not there, or is asked for with `into`, which is filled where it lies.
         """
         if request.with_optimizer and _OPTIMIZER not in request.keywords:
             raise InvalidArgumentError(
@@ -78,22 +79,23 @@ class PyTorchManager(Manager):
             )
         subjects = [keyword for keyword in request.keywords if keyword != _OPTIMIZER]
         targets = _targets(request.into, subjects)
+        device = _device(request)
         loaded: dict[str, Any] = {}
         storages: dict[str, Any] = {}
         for keyword in subjects:
-            loaded[keyword], storages[keyword] = self._load_one(keyword, request, targets.get(keyword))
+            loaded[keyword], storages[keyword] = self._load_one(keyword, request, targets.get(keyword), device)
         if _OPTIMIZER in request.keywords and (request.with_optimizer or not subjects):
             from modelstore.managers._torch.optimizer import load_optimizer
 
             trained = _trained(request.keywords) or ""
             loaded[_OPTIMIZER] = load_optimizer(
-                _folder(request, _OPTIMIZER), loaded.get(trained), storages.get(trained), request.policy
+                _folder(request, _OPTIMIZER), loaded.get(trained), storages.get(trained), request.policy, device
             )
         if len(subjects) > 1:
             return loaded
         return tuple(loaded.values()) if len(loaded) == 2 else next(iter(loaded.values()))
 
-    def _load_one(self, keyword: str, request: LoadRequest, into: Any) -> tuple[Any, Any]:
+    def _load_one(self, keyword: str, request: LoadRequest, into: Any, device: str | None) -> tuple[Any, Any]:
         from modelstore.managers._torch.objects import StoredObject
         from modelstore.managers._torch.optimizer import load_optimizer
 
@@ -103,8 +105,8 @@ class PyTorchManager(Manager):
         if state.get("kind") == _OPTIMIZER:
             if into is not None:
                 raise InvalidArgumentError("into", "an optimizer was uploaded, which cannot be loaded with into=")
-            return load_optimizer(folder, None, None, request.policy), None
-        stored = StoredObject(folder, state, request.policy)
+            return load_optimizer(folder, None, None, request.policy, device), None
+        stored = StoredObject(folder, state, request.policy, device)
         if into is None:
             return stored.load(), stored.storages
         stored.fill(self._unwrapped(into))
@@ -178,6 +180,14 @@ def _targets(into: Any, subjects: list[str]) -> Mapping[str, Any]:
             "into", f"into= is to be a mapping from {', '.join(subjects) or 'a model'} to the module to fill"
         )
     return into
+
+
+def _device(request: LoadRequest) -> str | None:
+    from modelstore.managers._torch.devices import checked_device
+
+    if request.into is not None and request.device is not None:
+        raise InvalidArgumentError("device", "into= is filled on the devices that it lies on: move it there instead")
+    return checked_device(request.device)
 
 
 def _holds_tensors(root: Any) -> bool:

@@ -185,10 +185,11 @@ class StoredObject:
         folder: where they lie.
         state: what `save_object` said.
         policy: whether pickles may be loaded.
+        device: where all tensors go; None is where they were.
     """
 
-    def __init__(self, folder: Path, state: Mapping[str, Any], policy: PicklePolicy) -> None:
-        self.storages = StorageReader(folder / WEIGHTS)
+    def __init__(self, folder: Path, state: Mapping[str, Any], policy: PicklePolicy, device: str | None = None) -> None:
+        self.storages = StorageReader(folder / WEIGHTS, device=device)
         self._folder = folder
         self._kind = state.get("kind")
         self._skeleton = state.get("skeleton", True)

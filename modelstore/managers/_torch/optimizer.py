@@ -57,7 +57,7 @@ def save_optimizer(
 
 
 def load_optimizer(
-    folder: Path, model: Any, above: StorageReader | None, policy: PicklePolicy
+    folder: Path, model: Any, above: StorageReader | None, policy: PicklePolicy, device: str | None = None
 ) -> torch.optim.Optimizer:
     """Load an optimizer for a model.
 
@@ -66,10 +66,11 @@ def load_optimizer(
         model: the loaded object, whose parameters the optimizer is to train.
         above: its storages.
         policy: whether the pickle may be loaded.
+        device: where its state goes; None is where it was.
     """
     import torch
 
-    storages = StorageReader(folder / WEIGHTS, above)
+    storages = StorageReader(folder / WEIGHTS, above, device)
     parameters = dict(model.named_parameters()) if isinstance(model, torch.nn.Module) else {}
 
     def resolve(pid: Any) -> Any:
@@ -84,4 +85,19 @@ def load_optimizer(
     optimizer: torch.optim.Optimizer = cls.__new__(cls)
     optimizer.__setstate__(state)
     vars(optimizer).update(rest)
+    if device not in (None, "meta"):
+        _place_steps(optimizer)
     return optimizer
+
+
+def _place_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Numbers of steps stay on the CPU, as `Optimizer.load_state_dict` has it: on a GPU, each step would wait."""
+    import torch
+
+    for group in optimizer.param_groups:
+        if group.get("capturable") or group.get("fused"):
+            continue
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].to("cpu")

@@ -8,7 +8,6 @@ file and come back as a private mapping of it.
 from __future__ import annotations
 
 import ctypes
-import functools
 import mmap
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.exceptions import IntegrityError
 from modelstore.folder import ModelFolder, Piece
+from modelstore.managers._torch.devices import is_available
 from modelstore.managers.safetensors_file import ALIGNMENT, METADATA, Entry, read_header, write_header
 
 if TYPE_CHECKING:
@@ -133,14 +133,16 @@ class StorageReader:
     Args:
         path: the safetensors file.
         above: the reader of the object whose storages this one's pickle may refer to.
+        device: where all storages go; None sends each to the device that it is asked for on.
 
     Raises:
         IntegrityError: the file is missing or is not a sound safetensors file.
     """
 
-    def __init__(self, path: Path, above: StorageReader | None = None) -> None:
+    def __init__(self, path: Path, above: StorageReader | None = None, device: str | None = None) -> None:
         self._subject = path.name
         self._above = above
+        self._device = device
         self._storages: dict[tuple[str, str], torch.UntypedStorage] = {}
         try:
             with open(path, "rb") as file:
@@ -151,14 +153,19 @@ class StorageReader:
             raise IntegrityError(self._subject, "file", "it is not there") from error
 
     def storage(self, name: str, device: str = "cpu") -> torch.UntypedStorage:
-        """A storage by name, on its device where that is available and else on the CPU; the same one every time.
+        """A storage by name; the same one every time.
+
+        Args:
+            name: as the pickle or `tensors.json` has it.
+            device: where it was; it goes back there if nothing else was asked for and this machine has the device, and
+                else to the CPU.
 
         Raises:
             IntegrityError: the file does not hold it.
         """
         if name not in self._entries:
             raise IntegrityError(self._subject, "tensors", f"the storage {name!r} is referred to and not there")
-        device = device if _is_available(device) else "cpu"
+        device = self._device or (device if is_available(device) else "cpu")
         if (name, device) not in self._storages:
             storage = self._mapped(self._entries[name])
             if device != "cpu":
@@ -212,16 +219,6 @@ def torch_dtype(name: Any) -> torch.dtype:
     if not isinstance(found, torch.dtype):
         raise IntegrityError("a tensor", "type", f"torch {torch.__version__} knows no type {name!r}")
     return found
-
-
-@functools.cache
-def _is_available(device: str) -> bool:
-    import torch
-
-    try:
-        return device == "cpu" or torch.empty(1, device=device).device.type != "meta"
-    except Exception:  # each backend has its own error for a device that is not there
-        return False
 
 
 def _is_utf8(name: str) -> bool:

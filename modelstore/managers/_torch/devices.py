@@ -1,0 +1,50 @@
+"""Where tensors go when they are loaded: the device that the caller asks for, or the recorded one if it is here."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from modelstore.exceptions import InvalidArgumentError
+
+
+def checked_device(device: Any) -> str | None:
+    """The device that a caller asks for; None if none was asked for.
+
+    Raises:
+        InvalidArgumentError: it is no device, or this machine has no such; names those there are.
+    """
+    if device is None:
+        return None
+    import torch
+
+    try:
+        found = torch.device(device)
+        if found.type != "meta":
+            torch.empty(1, device=found)
+    except Exception as error:  # each backend has its own error for a device that is not there
+        raise InvalidArgumentError(
+            "device", f"torch cannot use the device {device!r} here; there are {', '.join(devices())}"
+        ) from error
+    return str(found)
+
+
+def devices() -> list[str]:
+    """The devices that torch can use on this machine."""
+    import torch
+
+    found = ["cpu", "meta"]
+    found += [f"cuda:{at}" for at in range(torch.cuda.device_count())]
+    found += [f"xpu:{at}" for at in range(torch.xpu.device_count())]
+    return [*found, "mps"] if torch.backends.mps.is_available() else found
+
+
+@functools.cache
+def is_available(device: str) -> bool:
+    """Whether tensors that were on this device can go back to it; `meta` would lose them."""
+    import torch
+
+    try:
+        return device == "cpu" or torch.empty(1, device=device).device.type != "meta"
+    except Exception:  # each backend has its own error for a device that is not there
+        return False
