@@ -26,6 +26,9 @@ class ModelFileManager(ObjectManager):
     """Stores the file or folder under its own name, so that a download finds it where one looks for it."""
 
     name = "model_file"
+    title = "Files and folders"
+    exactness = "the same bytes"
+    limits = ("devices, sockets and cycles of links; links are stored as what they point to",)
     restores_as = "a `pathlib.Path` to a private copy"
 
     def recognises(self, obj: Any) -> bool:

@@ -28,9 +28,16 @@ class SklearnManager(ObjectManager):
     """Stores whatever has `sklearn.base.BaseEstimator` among its parents, unless its own library has a manager."""
 
     name = "sklearn"
+    title = "scikit-learn"
     claims = ("sklearn.base:BaseEstimator",)
     distributions = ("scikit-learn", "skops", "numpy", "scipy", "joblib", "threadpoolctl", "cloudpickle")
     extra = "sklearn"
+    title = "scikit-learn"
+    limits = (
+        "estimators that hold open files, locks or connections, which nothing restores",
+        "what skops has no form for, such as functions and classes of a notebook, makes the whole estimator a pickle; the "
+        "record names the part",
+    )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
         """Write `model.skops`, or `model.pkl` where skops cannot."""
@@ -62,8 +69,8 @@ class SklearnManager(ObjectManager):
             PickleNotAllowedError: a pickle, or types that are neither reviewed nor trusted by the caller.
         """
         if (folder / SKOPS).exists():
-            return _load(folder / SKOPS, state, request.policy)
-        return load_pickle(folder / PICKLE, "the scikit-learn model", request.policy)
+            return _load(folder / SKOPS, state, request.policy, f"the {self.title} model")
+        return load_pickle(folder / PICKLE, f"the {self.title} model", request.policy)
 
     def object_parameters(self, obj: Any) -> dict[str, Any]:
         """`get_params(deep=True)`, with text for long arrays and, later, for nested estimators."""
@@ -97,7 +104,7 @@ def _certain_types() -> frozenset[str]:
     return SAFE_TYPES | own | {"numpy.ndarray", "numpy.float64", "numpy.int64", "numpy.random._mt19937.MT19937"}
 
 
-def _load(path: Path, state: Mapping[str, Any], policy: PicklePolicy) -> Any:
+def _load(path: Path, state: Mapping[str, Any], policy: PicklePolicy, subject: str) -> Any:
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -110,7 +117,7 @@ def _load(path: Path, state: Mapping[str, Any], policy: PicklePolicy) -> Any:
         needed = skops.io.get_untrusted_types(file=path)
     unknown = sorted(set(needed) - allowed)
     if unknown:
-        policy.require(f"the scikit-learn model in {SKOPS}", unknown)
+        policy.require(f"{subject} in {SKOPS}", unknown)
     return skops.io.load(path, trusted=needed)
 
 

@@ -31,6 +31,11 @@ class XGBoostManager(ObjectManager):
     claims = ("xgboost.sklearn:XGBModel", "xgboost.core:Booster")
     distributions = ("xgboost", "xgboost-cpu", "numpy", "scipy", "scikit-learn", "cloudpickle")
     extra = "xgboost"
+    title = "XGBoost"
+    limits = (
+        "a bare `Booster` that was never trained: there is nothing to store",
+        "callbacks, objectives and metrics that are functions, which are pickled",
+    )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
         """Write the trained model, its configuration and its Python attributes."""

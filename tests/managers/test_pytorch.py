@@ -17,10 +17,11 @@ import pytest
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
-from modelstore.contracts.manager import Case, ManagerContract  # noqa: E402
+from modelstore.contracts.manager import Case  # noqa: E402
 from modelstore.folder import ModelFolder  # noqa: E402
 from modelstore.managers._torch.storages import DevicePiece  # noqa: E402
 from modelstore.managers.pytorch import PyTorchManager  # noqa: E402
+from tests.managers.contract import BuiltinContract  # noqa: E402
 from tests.managers.torch_cases import CASES  # noqa: E402
 from tests.managers.torch_helpers import (  # noqa: E402
     ROOT,
@@ -63,7 +64,7 @@ def probe_tensors(model: Any) -> Any:
     return fingerprint(model, None)
 
 
-class TestContract(ManagerContract):
+class TestContract(BuiltinContract):
     """What every manager promises."""
 
     manager = PyTorchManager()

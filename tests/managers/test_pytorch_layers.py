@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +14,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from tests.managers.torch_helpers import fingerprint, read_elsewhere, store, with_inputs  # noqa: E402
+from modelstore.contracts.manager import Case  # noqa: E402
+from modelstore.managers.pytorch import PyTorchManager  # noqa: E402
+from tests.managers.contract import BuiltinContract  # noqa: E402
+from tests.managers.torch_helpers import fingerprint  # noqa: E402
 
 LAYERS = sorted(
     name for name, cls in vars(nn).items() if inspect.isclass(cls) and issubclass(cls, nn.Module) and name[0] != "_"
@@ -135,29 +140,32 @@ def first_taken(layer: nn.Module) -> tuple[Any, ...] | None:
     return None
 
 
-@pytest.fixture(scope="module")
-def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
-    """Fingerprints of each layer, taken here and in one fresh process."""
-    root = tmp_path_factory.mktemp("layers")
-    here, paths = {}, []
-    for name in LAYERS:
-        if name in WRAPPERS:
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated layers
-            torch.manual_seed(0)
-            layer = build(name).eval()
-            inputs = first_taken(layer)
-            paths.append(store(root / name, model=layer))
-            if inputs is not None:
-                with_inputs(paths[-1], *inputs)
-            here[name] = fingerprint(layer, inputs)
-    return {name: (here[name], found) for name, found in zip(here, read_elsewhere(*paths), strict=True)}
+def eager(name: str) -> dict[str, Any]:
+    """A layer whose lazy tensors, if it has any, know their shapes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecated layers
+        torch.manual_seed(0)
+        layer = build(name).eval()
+        first_taken(layer)
+    return {"model": layer}
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in WRAPPERS])
-def test_every_layer(layers: dict[str, tuple[Any, Any]], name: str) -> None:
+def observe(layer: nn.Module) -> Any:
+    """All tensors, and the outputs for the first inputs that the layer takes."""
+    torch.manual_seed(1)
+    return fingerprint(layer, first_taken(layer))
+
+
+class TestEveryLayer(BuiltinContract):
     """A layer's class, tensors and outputs are the same, bit for bit, in a fresh process."""
-    here, there = layers[name]
-    assert there == here
-    assert ("output" in here) == (name not in NO_INPUT)
+
+    manager = PyTorchManager()
+
+    def cases(self) -> Mapping[str, Case]:
+        """One case a layer."""
+        return {name: Case(functools.partial(eager, name), observe) for name in LAYERS if name not in WRAPPERS}
+
+    def test_all_that_can_be_called_were(self, tmp_path_factory: Any) -> None:
+        """There are outputs to compare of every layer but those that have none."""
+        outcomes = self._outcomes(tmp_path_factory)
+        assert {name for name, outcome in outcomes.items() if "output" not in outcome.before["probe"]} == NO_INPUT

@@ -31,9 +31,10 @@ from sklearn import (
 )
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from modelstore.contracts.manager import Case, ManagerContract
+from modelstore.contracts.manager import Case
 from modelstore.managers.pickling import PicklePolicy
 from modelstore.managers.sklearn import SklearnManager
+from tests.managers.contract import BuiltinContract
 
 from . import sklearn_samples as samples
 
@@ -98,7 +99,7 @@ def observe_parameters(model: Any) -> Any:
     return repr(model.get_params())
 
 
-class TestEveryEstimator(ManagerContract):
+class TestEveryEstimator(BuiltinContract):
     """All of `all_estimators()`, without an exception."""
 
     manager = SklearnManager()
@@ -116,7 +117,7 @@ class TestEveryEstimator(ManagerContract):
         assert [name for name, outcome in outcomes.items() if outcome.saved.pickled] == ["Birch"]
 
 
-class TestCompositions(ManagerContract):
+class TestCompositions(BuiltinContract):
     """Estimators made of others, and parameters that are no plain values."""
 
     manager = SklearnManager()

@@ -22,13 +22,14 @@ import xgboost as xgb
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modelstore.contracts.manager import Case, ManagerContract, write_folder
+from modelstore.contracts.manager import Case, write_folder
 from modelstore.exceptions import IntegrityError, UnsupportedObjectError
 from modelstore.folder import ModelFolder
 from modelstore.managers.base import LoadRequest, Saved
 from modelstore.managers.pickling import PicklePolicy
 from modelstore.managers.sklearn import SklearnManager
 from modelstore.managers.xgboost import MODEL, XGBoostManager
+from tests.managers.contract import BuiltinContract
 
 _RANDOM = np.random.RandomState(0)
 X = _RANDOM.normal(size=(80, 4)).astype("float32")
@@ -102,7 +103,7 @@ def _own_class() -> Any:
     return found
 
 
-class TestXGBoost(ManagerContract):
+class TestXGBoost(BuiltinContract):
     """Every class and the parameters that the model file forgets."""
 
     manager = XGBoostManager()
