@@ -35,8 +35,8 @@ class SklearnManager(ObjectManager):
     title = "scikit-learn"
     limits = (
         "estimators that hold open files, locks or connections, which nothing restores",
-        "what skops has no form for, such as functions and classes of a notebook, makes the whole estimator a pickle; the "
-        "record names the part",
+        "what skops has no form for, such as functions and classes of a notebook, makes the whole estimator a pickle; "
+        "the record names the part",
     )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:

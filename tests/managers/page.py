@@ -20,13 +20,13 @@ INTRODUCTION = """\
 # Frameworks
 
 What modelstore stores, how, and what comes back. This page is made from the managers themselves and from their tests:
-every class below was saved in one process and loaded in a fresh one, which had imported nothing, and class, parameters and
-predictions were compared. *Pickle* says in how many of the cases tried some part of the model had to be pickled; the
+every class below was saved in one process and loaded in a fresh one, which had imported nothing, and class, parameters
+and predictions were compared. *Pickle* says in how many of the cases tried some part of the model had to be pickled; the
 record of a model names the files, and whether they may be loaded is [the reader's choice](getting-started.md).
 
 `upload` finds the manager from the class of the object. `manager="…"` takes the name in the second column, which is
 also `model_type.library` of the record. A framework that is not here can be added by
-[a package of its own](plugins.md), any Python object goes in with `manager="python"`, and any file or folder by its path.
+[a package of its own](plugins.md), any Python object goes in with `manager="python"`, any file or folder by its path.
 """
 
 
