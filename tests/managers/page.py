@@ -21,8 +21,8 @@ INTRODUCTION = """\
 
 What modelstore stores, how, and what comes back. This page is made from the managers themselves and from their tests:
 every class below was saved in one process and loaded in a fresh one, which had imported nothing, and class, parameters
-and predictions were compared. *Pickle* says in how many of the cases tried some part of the model had to be pickled; the
-record of a model names the files, and whether they may be loaded is [the reader's choice](getting-started.md).
+and predictions were compared. *Pickle* says in how many of the cases tried some part of the model had to be pickled;
+the record of a model names the files, and whether they may be loaded is [the reader's choice](getting-started.md).
 
 `upload` finds the manager from the class of the object. `manager="…"` takes the name in the second column, which is
 also `model_type.library` of the record. A framework that is not here can be added by

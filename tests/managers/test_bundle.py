@@ -205,9 +205,9 @@ def test_a_damaged_record_is_told_as_such(damage: dict[str, Any], tmp_path: Path
 
 
 def test_load_options_that_nobody_heeds_are_refused(tmp_path: Path) -> None:
-    """into= and with_optimizer= for a manager that does not know them are errors, not ignored."""
+    """into=, with_optimizer= and device= for a manager that does not know them are errors, not ignored."""
     _, entries, _ = store(tmp_path, model=Blue("a"))
-    for option in ({"into": Blue("b")}, {"with_optimizer": True}):
+    for option in ({"into": Blue("b")}, {"with_optimizer": True}, {"device": "cuda"}):
         with pytest.raises(InvalidArgumentError, match="blue"):
             load(entries, tmp_path, **option)
 
@@ -234,10 +234,12 @@ class _Lacking(Manager):
     [
         ("numpy==2.0\nabsent-framework==1.2.3\n", r"pip install 'absent-framework==1\.2\.3'"),
         (None, r"pip install 'modelstore\[lack\]'"),
+        ("modelstore==1.0\nanother-name==2\nnumpy==2.0\n", r"pip install 'another-name==2' 'numpy==2\.0'$"),
     ],
 )
 def test_a_missing_framework_names_the_command(requirements: str | None, command: str, tmp_path: Path) -> None:
-    """The pinned requirement of the archive where there is one, else the extra."""
+    """The pinned requirement of the archive where there is one, all of them where none is called as the missing module
+    is, else the extra."""
     managers = Managers([_Lacking()])
     _, entries, _ = store(tmp_path, managers, model=Red("a"))
     if requirements is not None:
@@ -245,3 +247,31 @@ def test_a_missing_framework_names_the_command(requirements: str | None, command
     with pytest.raises(MissingDependencyError, match=command) as caught:
         load(entries, tmp_path, managers)
     assert isinstance(caught.value, ModuleNotFoundError)
+
+
+class _Linking(Manager):
+    """Its model is a part of another one."""
+
+    name = "linking"
+    claims = (f"{__name__}:Red",)
+
+    def save(self, objects: Mapping[str, Any], folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
+        """Refer to the other model."""
+        return Saved("link", {"to": objects["model"].value}, references=[("bases", "b1")])
+
+    def load(self, request: LoadRequest) -> Any:
+        """Load it."""
+        return request.load_model("bases", request.state["to"])
+
+
+def test_another_model_of_the_store_can_be_loaded(tmp_path: Path) -> None:
+    """A manager gets the model that it has referred to; one that the record does not name is an error."""
+    managers = Managers([_Linking()])
+    _, entries, _ = store(tmp_path / "one", managers, model=Red("b1"))
+    assert entries[0]["references"] == [{"domain": "bases", "model_id": "b1"}]
+    assert load(entries, tmp_path / "one", managers, load_model=lambda reference: reference["model_id"]) == "b1"
+    with pytest.raises(InvalidArgumentError, match="no store to load it from"):
+        load(entries, tmp_path / "one", managers)
+    _, entries, _ = store(tmp_path / "two", managers, model=Red("secret"))
+    with pytest.raises(IntegrityError, match="does not refer to the model 'secret'"):
+        load(entries, tmp_path / "two", managers, load_model=lambda reference: reference)
