@@ -1,7 +1,7 @@
 """The types that a skops file may hold and still count as safe, beyond those that skops trusts by itself.
 
-How each was reviewed, in the sources of scikit-learn 1.7 to 1.9, XGBoost 3.2, numpy 2 and scipy 1.15 to 1.18. A name in
-this list may stand anywhere in a file that somebody else made up, so for each it was read what happens when skops
+How each was reviewed, in the sources of scikit-learn 1.7 to 1.9, XGBoost 3.2, LightGBM 4.7, CatBoost 1.2,
+imbalanced-learn 0.14, scikit-survival 0.28, interpret 0.7, causalml 0.18, numpy 2 and scipy 1.15 to 1.18. A name in this list may stand anywhere in a file that somebody else made up, so for each it was read what happens when skops
 
 - creates an instance by `cls.__new__` and sets any state on it (`__setstate__`, else `__dict__`),
 - calls it with any arguments (`ConstructorFromReduceNode` and the keys of a dict do that), or
@@ -9,7 +9,9 @@ this list may stand anywhere in a file that somebody else made up, so for each i
 
 None of these imports, evaluates, unpickles, starts or writes anything. Left out for that reason: whatever takes a
 function by name or evaluates text (`scipy.stats` distributions run `exec` on their state, `functools.partial` calls
-what it is given, `PyFuncDistance` calls Python), functions that open files, and `numpy.memmap`.
+what it is given, `PyFuncDistance` calls Python), functions that open files, and `numpy.memmap`. A class may have a
+method that writes a file or unpickles one (`save_model`, causalml's `load`): skops hands out no method that is not itself
+in the list, and where a model calls a method by a recorded name, its argument is the user's data.
 
 Safe is meant as "runs no code of the file", as everywhere in modelstore. It does not mean that compiled code checks
 what it is given: a forged tree whose node or feature numbers are out of range can make `predict` crash or read memory
@@ -79,9 +81,61 @@ _REVIEWED = {
     "sklearn.model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut LeavePGroupsOut "
     "LeavePOut PredefinedSplit RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedGroupKFold StratifiedKFold "
     "StratifiedShuffleSplit TimeSeriesSplit _CVIterableWrapper",
-    # A boosted model as a step of a pipeline; its state is XGBoost's own binary model.
+    # Boosted models as steps of pipelines. The state is the framework's own model, as bytes or as text, which
+    # `__setstate__` hands to its parser; a handle that a file makes up is parsed as a model, and never used as an address.
+    "catboost.core": "CatBoost CatBoostClassifier CatBoostRanker CatBoostRegressor",
+    "lightgbm.basic": "Booster",
+    "lightgbm.sklearn": "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
     "xgboost.core": "Booster",
     "xgboost.sklearn": "XGBClassifier XGBModel XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
+    # What is built on scikit-learn, and sets no state but `__dict__`.
+    "imblearn.base": "FunctionSampler",
+    "imblearn.combine._smote_enn": "SMOTEENN",
+    "imblearn.combine._smote_tomek": "SMOTETomek",
+    "imblearn.ensemble._bagging": "BalancedBaggingClassifier",
+    "imblearn.ensemble._easy_ensemble": "EasyEnsembleClassifier",
+    "imblearn.ensemble._forest": "BalancedRandomForestClassifier",
+    "imblearn.ensemble._weight_boosting": "RUSBoostClassifier",
+    "imblearn.metrics.pairwise": "ValueDifferenceMetric",
+    "imblearn.over_sampling._adasyn": "ADASYN",
+    "imblearn.over_sampling._random_over_sampler": "RandomOverSampler",
+    "imblearn.over_sampling._smote.base": "SMOTE SMOTEN SMOTENC",
+    "imblearn.over_sampling._smote.cluster": "KMeansSMOTE",
+    "imblearn.over_sampling._smote.filter": "BorderlineSMOTE SVMSMOTE",
+    "imblearn.pipeline": "Pipeline",
+    "imblearn.under_sampling._prototype_generation._cluster_centroids": "ClusterCentroids",
+    "imblearn.under_sampling._prototype_selection._condensed_nearest_neighbour": "CondensedNearestNeighbour",
+    "imblearn.under_sampling._prototype_selection._edited_nearest_neighbours": "AllKNN EditedNearestNeighbours "
+    "RepeatedEditedNearestNeighbours",
+    "imblearn.under_sampling._prototype_selection._instance_hardness_threshold": "InstanceHardnessThreshold",
+    "imblearn.under_sampling._prototype_selection._nearmiss": "NearMiss",
+    "imblearn.under_sampling._prototype_selection._neighbourhood_cleaning_rule": "NeighbourhoodCleaningRule",
+    "imblearn.under_sampling._prototype_selection._one_sided_selection": "OneSidedSelection",
+    "imblearn.under_sampling._prototype_selection._random_under_sampler": "RandomUnderSampler",
+    "imblearn.under_sampling._prototype_selection._tomek_links": "TomekLinks",
+    "interpret.glassbox._ebm._ebm": "DPExplainableBoostingClassifier DPExplainableBoostingRegressor "
+    "ExplainableBoostingClassifier ExplainableBoostingRegressor",
+    "scipy.optimize._optimize": "OptimizeResult",
+    "sksurv.ensemble.boosting": "ComponentwiseGradientBoostingSurvivalAnalysis GradientBoostingSurvivalAnalysis "
+    "_ComponentwiseLeastSquares",
+    "sksurv.ensemble.forest": "ExtraSurvivalTrees RandomSurvivalForest",
+    "sksurv.ensemble.survival_loss": "CensoredSquaredLoss CoxPH IPCWLeastSquaresError",
+    "sksurv.functions": "StepFunction",
+    "sksurv.kernels.clinical": "ClinicalKernelTransform",
+    "sksurv.linear_model.aft": "IPCRidge",
+    "sksurv.linear_model.coxnet": "CoxnetSurvivalAnalysis",
+    "sksurv.linear_model.coxph": "BreslowEstimator CoxPHSurvivalAnalysis",
+    "sksurv.meta.ensemble_selection": "EnsembleAverage EnsembleSelection EnsembleSelectionRegressor MeanEstimator "
+    "MeanRankEstimator",
+    "sksurv.meta.stacking": "Stacking",
+    "sksurv.metrics": "as_concordance_index_ipcw_scorer as_cumulative_dynamic_auc_scorer as_integrated_brier_score_scorer "
+    "brier_score concordance_index_censored concordance_index_ipcw cumulative_dynamic_auc integrated_brier_score",
+    "sksurv.nonparametric": "CensoringDistributionEstimator SurvivalFunctionEstimator",
+    "sksurv.preprocessing": "OneHotEncoder",
+    "sksurv.svm.minlip": "HingeLossSurvivalSVM MinlipSurvivalAnalysis",
+    "sksurv.svm.naive_survival_svm": "NaiveSurvivalSVM",
+    "sksurv.svm.survival_svm": "FastKernelSurvivalSVM FastSurvivalSVM",
+    "sksurv.tree.tree": "ExtraSurvivalTree SurvivalTree",
 }
 
 SAFE_TYPES = frozenset(f"{module}.{name}" for module, names in _REVIEWED.items() for name in names.split())

@@ -22,12 +22,23 @@ from modelstore.managers.base import Manager
 from modelstore.notices import warn
 
 BUILTIN = (
-    "modelstore.managers.model_file:ModelFileManager",
+    "modelstore.managers.catboost:CatBoostManager",
+    "modelstore.managers.imblearn:ImblearnManager",
+    "modelstore.managers.interpret:InterpretManager",
+    "modelstore.managers.lightgbm:LightGBMManager",
+    "modelstore.managers.python:PythonManager",
     "modelstore.managers.pytorch:PyTorchManager",
     "modelstore.managers.sklearn:SklearnManager",
+    "modelstore.managers.sksurv:SksurvManager",
     "modelstore.managers.tensorflow:TensorflowManager",
+    "modelstore.managers.tokenizers:TokenizersManager",
+    "modelstore.managers.torch_checkpoint:TorchCheckpointManager",
+    "modelstore.managers.torch_export:TorchExportManager",
+    "modelstore.managers.torchscript:TorchScriptManager",
     "modelstore.managers.transformers:TransformersManager",
     "modelstore.managers.xgboost:XGBoostManager",
+    # Last, as it takes any path.
+    "modelstore.managers.model_file:ModelFileManager",
 )
 """The managers that modelstore brings; adding a framework is one new file and one line here."""
 
@@ -159,7 +170,8 @@ class Managers:
             return f"{keyword}={value!r} is a text, and no file or folder lies at that path"
         return (
             f"{keyword}= is a {_class_name(type(value))}, which none of the managers "
-            f"({', '.join(sorted(self.by_name))}) claims; save it to a file yourself and pass its path as {keyword}="
+            f'({", ".join(sorted(self.by_name))}) claims; upload(…, manager="python") stores any Python object as a '
+            f"pickle with its code, or save it to a file yourself and pass its path as {keyword}="
         )
 
 

@@ -1,0 +1,31 @@
+"""InterpretML: explainable boosting machines, and its linear models and trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelstore.managers.sklearn import SklearnManager
+
+
+class InterpretManager(SklearnManager):
+    """Stores explainable boosting machines with skops; the linear models and trees hold frames, and are pickled."""
+
+    name = "interpret"
+    title = "InterpretML"
+    claims = (
+        "interpret.glassbox._ebm._ebm:EBMModel",
+        "interpret.glassbox._linear:BaseLinear",
+        "interpret.glassbox._decisiontree:BaseShallowDecisionTree",
+    )
+    distributions = ("interpret-core", "interpret", "pandas", *SklearnManager.distributions)
+    extra = "interpret"
+    limits = (
+        "DecisionListClassifier and the APLR models, which other packages implement, are not stored.",
+        "Explanations and explainers of other models are not stored: make them again from the model.",
+    )
+
+    def object_parameters(self, obj: Any) -> dict[str, Any]:
+        """`get_params()`; of a model that has none, the attributes that fitting did not add."""
+        if hasattr(obj, "get_params"):
+            return super().object_parameters(obj)
+        return {name: value for name, value in vars(obj).items() if not name.endswith("_")}
