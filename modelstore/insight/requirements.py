@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -36,7 +37,7 @@ def requirements(distributions: Iterable[str], modules: Iterable[str]) -> tuple[
     for module in sorted(set(modules)):
         if _is_always_there(module):
             continue
-        owners = _owners(module, tuple(needed.values()))
+        owners = [name for name in _owners(module, tuple(needed.values())) if _brings(name, module)]
         for owner in owners:
             needed.setdefault(canonical(owner), owner)
         if not owners:
@@ -85,6 +86,33 @@ def _owners(module: str, likely: Sequence[str]) -> list[str]:
         if deepest:
             return deepest
     return owners
+
+
+def _brings(distribution: str, module: str) -> bool:
+    """Whether a module that is loaded lies where this distribution lies. One beside a script may have the same name, as
+    packages called `tests` or `utils` get installed by mistake.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    root = _root(distribution)
+    if not isinstance(file, str) or root is None:
+        return True
+    return any(
+        to_path(file).startswith(to_path(root).rstrip(os.sep) + os.sep)
+        for to_path in (os.path.abspath, os.path.realpath)
+    )
+
+
+@lru_cache(maxsize=256)
+def _root(distribution: str) -> str | None:
+    """The folder that a distribution is installed in; None if it is anywhere, as those that can be edited."""
+    from importlib import metadata
+
+    try:
+        found = metadata.distribution(distribution)
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        return None if origin.get("dir_info", {}).get("editable") else str(found.locate_file(""))
+    except Exception:
+        return None
 
 
 def _is_shared(top: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from importlib import metadata
 from pathlib import Path
 
@@ -85,6 +87,31 @@ def test_modules_without_a_distribution_are_named() -> None:
     lines, homeless = requirements([], {"my_project4711.features", "a_script4711", "pytest"})
     assert homeless == ["a_script4711", "my_project4711.features"]
     assert lines[1:] == [f"pytest=={metadata.version('pytest')}"]
+
+
+def test_a_module_called_as_an_installed_one_is_not_that_one(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that lies beside a script has no home, whatever package of its name is installed elsewhere."""
+    install(installed, "careless-4711", "1.0", "utils4711/__init__.py")
+    module = types.ModuleType("utils4711")
+    monkeypatch.setitem(sys.modules, "utils4711", module)
+    module.__file__ = str(installed.parent / "work" / "utils4711" / "__init__.py")
+    assert requirements([], ["utils4711"])[1] == ["utils4711"]
+    module.__file__ = str(installed / "utils4711" / "__init__.py")
+    lines, homeless = requirements([], ["utils4711"])
+    assert lines[1:] == ["careless-4711==1.0"]
+    assert homeless == []
+
+
+def test_what_is_installed_to_be_edited_has_a_home(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution that points to its sources brings its modules, wherever they lie."""
+    install(installed, "edited4711", "1.0")
+    (installed / "edited4711-1.0.dist-info" / "direct_url.json").write_text(
+        '{"url": "file:///work", "dir_info": {"editable": true}}'
+    )
+    module = types.ModuleType("edited4711")
+    module.__file__ = str(installed.parent / "work" / "edited4711.py")
+    monkeypatch.setitem(sys.modules, "edited4711", module)
+    assert requirements([], ["edited4711"]) == ([f"modelstore=={__version__}", "edited4711==1.0"], [])
 
 
 def test_a_module_that_is_installed_later_has_a_home(installed: Path) -> None:
