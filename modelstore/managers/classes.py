@@ -7,9 +7,7 @@ not import (a notebook's classes) is pickled beside the safe files.
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +94,7 @@ class ClassBook:
         """Pickle what cannot be imported, if there is any; tells which modules all of them come from."""
         if not self._by_value:
             return Saved(format="", modules=self.modules)
-        with _generated_by_value():
-            data, pickled = pickling.dumps(self._by_value)
+        data, pickled = pickling.dumps(self._by_value, travels=lambda module: module.startswith(GENERATED))
         folder.add_bytes(CLASSES_FILE, data)
         return Saved("cloudpickle", pickled=[CLASSES_FILE], modules=self.modules | pickled.modules, by_value=True)
 
@@ -128,19 +125,3 @@ class ClassShelf:
 
 def _is_lasting(obj: Any) -> bool:
     return pickling.is_importable(obj) and not obj.__module__.startswith(GENERATED)
-
-
-@contextmanager
-def _generated_by_value() -> Iterator[None]:
-    """Within it, cloudpickle takes generated modules by value."""
-    import cloudpickle
-
-    known = cloudpickle.list_registry_pickle_by_value()
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith(GENERATED) and name not in known]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)

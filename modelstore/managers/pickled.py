@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,29 @@ from modelstore.managers.pieces import PieceWriter
 PICKLE = "model.pkl"
 
 
-def save_pickle(obj: Any, folder: ModelFolder, name: str, refusal: str) -> Saved:
+def save_pickle(
+    obj: Any, folder: ModelFolder, name: str, refusal: str, travels: Callable[[str], bool] | None = None
+) -> Saved:
     """Pickle `obj` to the file `name`; classes and functions that no import finds go in by value.
 
     Args:
         refusal: how the error is to start when it cannot be pickled, such as "this forecaster cannot be pickled".
+        travels: says of a module's name whether its code is to go in by value too; the state's `by_value` then names
+            the modules of which it did.
 
     Raises:
         UnsupportedObjectError: it cannot be pickled.
     """
     file = PieceWriter()
     try:
-        pickled = pickling.dump(obj, file)
+        pickled = pickling.dump(obj, file, travels=travels)
     except Exception as error:  # the objects' own methods raise whatever they like
         raise UnsupportedObjectError(
             f"{refusal} ({error}): take out of it what holds a file, a lock or a connection", class_name(obj)
         ) from error
     folder.add_buffers(name, file.pieces)
-    return Saved("pickle", pickled=[name], modules=pickled.modules, by_value=pickled.by_value)
+    state = {} if travels is None else {"by_value": sorted(pickled.travelling)}
+    return Saved("pickle", state, pickled=[name], modules=pickled.modules, by_value=pickled.by_value)
 
 
 def load_pickle(path: Path, subject: str, policy: PicklePolicy) -> Any:
@@ -44,12 +50,15 @@ def load_pickle(path: Path, subject: str, policy: PicklePolicy) -> Any:
 
     Raises:
         PickleNotAllowedError: the policy refuses.
-        IntegrityError: there is no such file.
+        IntegrityError: there is no such file, or it is no pickle.
     """
     if not path.is_file():
         raise IntegrityError(subject, "file", f"{path.name} is not there")
     with open(path, "rb") as file:
-        return pickling.load(file, f"{subject} in {path.name}", policy)
+        try:
+            return pickling.load(file, f"{subject} in {path.name}", policy)
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise IntegrityError(subject, path.name, f"it cannot be unpickled: {error}") from error
 
 
 class PickledManager(ObjectManager):

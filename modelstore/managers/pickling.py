@@ -1,18 +1,21 @@
 """Pickles: how they are written, and the one place that decides whether one may be loaded.
 
 Classes and functions of `__main__` (a notebook, a script) and those that no import finds are pickled by value with
-cloudpickle, all others by reference. Which modules a pickle refers to is collected on the way, for requirements.txt
-and for a warning about modules that are not installed.
+cloudpickle, all others by reference, unless a manager wants a module's code to travel. Which modules a pickle refers to
+is collected on the way, for requirements.txt and for a warning about modules that are not installed.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import os
 import pickle
 import sys
+import threading
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
@@ -53,31 +56,94 @@ class Pickled:
     """What a pickle holds."""
 
     modules: set[str] = field(default_factory=set)
-    """Modules whose classes and functions it refers to by name."""
+    """Modules that it refers to by name, or whose classes and functions it does."""
     by_value: bool = False
     """Whether it holds byte code."""
+    travelling: set[str] = field(default_factory=set)
+    """Modules that an import would find, and whose code it holds nevertheless, as it was asked to."""
 
 
-def dump(obj: Any, file: Sink, persistent_id: Callable[[Any], Any] | None = None) -> Pickled:
+def dump(
+    obj: Any,
+    file: Sink,
+    persistent_id: Callable[[Any], Any] | None = None,
+    travels: Callable[[str], bool] | None = None,
+) -> Pickled:
     """Pickle to a file.
 
     Args:
         persistent_id: see `pickle.Pickler.persistent_id`.
+        travels: says of a module's name whether its code is to go along, by value. Asked once about each module that
+            the object refers to.
 
     Raises:
         Whatever the object's own pickling raises, `pickle.PicklingError` and `TypeError` among it.
     """
-    pickler = _pickler_class(persistent_id is not None)(file, persistent_id)
-    pickler.dump(obj)
+    with _travellers(travels) as register:
+        pickler = _pickler_class(persistent_id is not None)(file, persistent_id, register)
+        pickler.dump(obj)
     pickled: Pickled = pickler.pickled
     return pickled
 
 
-def dumps(obj: Any, persistent_id: Callable[[Any], Any] | None = None) -> tuple[bytes, Pickled]:
-    """Pickle to bytes."""
+def dumps(
+    obj: Any, persistent_id: Callable[[Any], Any] | None = None, travels: Callable[[str], bool] | None = None
+) -> tuple[bytes, Pickled]:
+    """Pickle to bytes; see `dump`."""
     file = io.BytesIO()
-    pickled = dump(obj, file, persistent_id)
+    pickled = dump(obj, file, persistent_id, travels)
     return file.getvalue(), pickled
+
+
+_registry_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    # The thread that held it while its process was forked does not exist in the new one.
+    global _registry_lock
+    _registry_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@contextmanager
+def _travellers(travels: Callable[[str], bool] | None) -> Iterator[Callable[[str], bool] | None]:
+    """Gives what registers a module with cloudpickle if it travels, and takes all of them out again in the end.
+
+    That registry is the process's: without the lock, code would travel in another thread's pickle too.
+    """
+    import cloudpickle
+
+    with _registry_lock:
+        if travels is None:
+            yield None
+            return
+        asked: dict[str, bool] = {}
+
+        def register(name: str) -> bool:
+            if name not in asked:
+                asked[name] = name in sys.modules and not _is_registered(name) and travels(name)
+                if asked[name]:
+                    cloudpickle.register_pickle_by_value(sys.modules[name])
+            return asked[name]
+
+        try:
+            yield register
+        finally:
+            for name in (name for name, registered in asked.items() if registered):
+                with suppress(ValueError):  # the user has taken it out meanwhile
+                    # By a stand-in, as pickling may have taken the module itself out of sys.modules.
+                    cloudpickle.unregister_pickle_by_value(types.ModuleType(name))
+
+
+def _is_registered(module: str) -> bool:
+    """Whether the user has told cloudpickle to take this module, or a package above it, by value."""
+    import cloudpickle
+
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return any(module == name or module.startswith(f"{name}.") for name in registered)
 
 
 def load(
@@ -138,25 +204,37 @@ class _Unpickler(pickle.Unpickler):
 def _pickler_class(persistent: bool) -> Any:
     import cloudpickle  # 10 ms that an import of modelstore need not pay
 
-    by_value_modules = cloudpickle.list_registry_pickle_by_value
-
     class CollectingPickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def __init__(self, file: Sink, resolve: Callable[[Any], Any] | None) -> None:
+        def __init__(
+            self, file: Sink, resolve: Callable[[Any], Any] | None, register: Callable[[str], bool] | None
+        ) -> None:
             self.pickled = Pickled()
             self.resolve = resolve
+            self.register = register
             super().__init__(file, protocol=PROTOCOL)
 
         def reducer_override(self, obj: Any) -> Any:
-            # Called for every class and function, and for instances before their __reduce__.
+            # Called for every module, class and function, and for instances before their __reduce__.
             if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
-                module = getattr(obj, "__module__", None)
-                if module in by_value_modules() or (
-                    not isinstance(obj, types.BuiltinFunctionType) and not is_importable(obj)
-                ):
-                    self.pickled.by_value = True
-                elif module is not None:
-                    self.pickled.modules.add(module)
+                self.collect(obj, getattr(obj, "__module__", None))
+            elif isinstance(obj, types.ModuleType):
+                self.collect(obj, obj.__name__)
             return super().reducer_override(obj)
+
+        def collect(self, obj: Any, module: Any) -> None:
+            if isinstance(obj, types.ModuleType):
+                by_value = module not in sys.modules
+            elif isinstance(obj, types.BuiltinFunctionType):  # it has no byte code
+                return None if module is None else self.pickled.modules.add(module)
+            else:
+                by_value = not is_importable(obj)
+            if not by_value and self.register is not None and self.register(module):
+                self.pickled.travelling.add(module)
+                by_value = True
+            if by_value or _is_registered(module):
+                self.pickled.by_value = True
+            else:
+                self.pickled.modules.add(module)
 
     class PersistentPickler(CollectingPickler):
         # A class of its own: the hook costs a call of Python for every object.
