@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FRAMEWORKS = sorted(path.stem for path in (EXAMPLES / "frameworks").glob("with_*.py"))
-MODULES: dict[str, tuple[str, ...]] = {"with_files": ()}
+MODULES: dict[str, tuple[str, ...]] = {"with_files": (), "with_python_function": ()}
 """What an example takes beside what its name says."""
 
 
