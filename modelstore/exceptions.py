@@ -8,9 +8,12 @@
     ├── ModelDeletedException     (KeyError)             it was there and has been deleted
     ├── ModelExistsException      (ValueError)           the id is taken
     ├── StateNotFoundError        (ValueError)           no such model state
+    ├── StateConflictError        (RuntimeError)         the state is not as the caller believes, or its rules forbid
+    ├── ModelPinnedError          (PermissionError)      the model is pinned, so it is not deleted
     ├── InvalidNameError          (ValueError)           a domain, state or model id that cannot be used
     ├── InvalidArgumentError      (ValueError)           any other argument that cannot be used
-    │   └── NotJSONError          (TypeError)            what is to be recorded is not JSON
+    │   ├── NotJSONError          (TypeError)            what is to be recorded is not JSON
+    │   └── QueryError                                   a search that cannot be understood
     ├── UnknownKeywordError       (TypeError)            upload(modle=…): no manager takes it
     ├── UnsupportedObjectError    (ValueError, TypeError)  no manager can store this object
     │   └── AmbiguousObjectError                         two managers could
@@ -117,6 +120,46 @@ class StateNotFoundError(ModelStoreError, ValueError):
         super().__init__(f"there is no model state {state_name!r}; {hint}")
 
 
+class StateConflictError(ModelStoreError, RuntimeError):
+    """A model was not put into a state: another one is in it than was expected, or the model lacks a required state.
+
+    `actual` is the id of the model that is in the state (None: nobody), `expected` the one that was given; `missing`
+    are the names of the states that the model would have to be in first.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        state: str,
+        expected: str | None = None,
+        actual: str | None = None,
+        missing: Sequence[str] = (),
+    ) -> None:
+        self.domain = domain
+        self.state = state
+        self.expected = expected
+        self.actual = actual
+        self.missing = tuple(missing)
+        if missing:
+            message = (
+                f"model {actual!r} of {domain!r} cannot be put into {state!r}: it has to be in "
+                f"{', '.join(map(repr, missing))} first"
+            )
+        else:
+            held, wanted = (f"model {each!r}" if each is not None else "nobody" for each in (actual, expected))
+            message = f"{held} of {domain!r} is in {state!r}, and not {wanted}: look again before you change it"
+        super().__init__(message)
+
+
+class ModelPinnedError(ModelStoreError, PermissionError):
+    """The model is pinned, so nothing deletes it."""
+
+    def __init__(self, domain: str, model_id: str) -> None:
+        self.domain = domain
+        self.model_id = model_id
+        super().__init__(f"model {model_id!r} of {domain!r} is pinned; unpin_model() first if it may be deleted")
+
+
 class InvalidNameError(ModelStoreError, ValueError):
     """A domain, model state or model id that cannot be used."""
 
@@ -137,6 +180,15 @@ class InvalidArgumentError(ModelStoreError, ValueError):
 
 class NotJSONError(InvalidArgumentError, TypeError):
     """What is to be recorded is not JSON."""
+
+
+class QueryError(InvalidArgumentError):
+    """A search that cannot be understood; `query` is its text."""
+
+    def __init__(self, query: str, reason: str, argument: str = "where") -> None:
+        self.query = query
+        shown = query if len(query) <= 200 else query[:199] + "…"
+        super().__init__(argument, f"{argument}={shown!r} cannot be understood: {reason}")
 
 
 class UnknownKeywordError(ModelStoreError, TypeError):

@@ -18,14 +18,28 @@ _RESERVED = 8 * 1024
 
 UPLOADED = "uploaded"
 DELETED = "deleted"
+RETIRED = "retired"
+RESTORED = "restored"
+PINNED = "pinned"
+NOTED = "noted"
+DESCRIBED = "described"
 STATE_SET = "state-set"
 STATE_REMOVED = "state-removed"
 STATE_CREATED = "state-created"
 STATE_DELETED = "state-deleted"
+DOMAIN_DELETED = "domain-deleted"
 CONDEMNED = "condemned"
 VOID = "void"
 
-KNOWN = frozenset({UPLOADED, DELETED, STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, CONDEMNED, VOID})
+KNOWN = frozenset(
+    {
+        *(UPLOADED, DELETED, RETIRED, RESTORED, PINNED, NOTED, DESCRIBED, CONDEMNED, VOID),
+        *(STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, DOMAIN_DELETED),
+    }
+)
+
+NOT_CRITICAL = frozenset({NOTED, DESCRIBED, DOMAIN_DELETED})
+"""Kinds that a reader who does not know them may pass over: they change no model, and no state."""
 
 FIRST_PREVIOUS = "0" * 64
 """What stands as the digest before the first event."""

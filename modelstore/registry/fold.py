@@ -1,127 +1,45 @@
-"""What a log means: a pure fold of its events into tables.
+"""What a log means: a pure fold of its events into the tables of `schema`.
 
-The tables live in SQLite, in a file that keeps them for the next process or in memory. Applying the same
-events always gives the same tables. An event whose intent does not hold (an upload of an id that is taken, a state
-of a deleted model) has no effect: writers refuse to write such events, and a reader cannot be misled by one.
+Applying the same events always gives the same tables. An event whose intent does not hold (an upload of an id that is
+taken, a state of a deleted model) has no effect: writers refuse to write such events, and a reader cannot be misled by
+one.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from modelstore.exceptions import IntegrityError, ModelDeletedException, ModelNotFoundException
-from modelstore.registry import events as kinds
+from modelstore.exceptions import IntegrityError
+from modelstore.records import encode_json
+from modelstore.registry import events as kinds, facts
 from modelstore.registry.events import Event
-from modelstore.registry.keys import archives_prefix, clean_id
-
-STORE = ""
-"""Stands for the store's own log where a domain's name stands otherwise; no domain has an empty name."""
-
-VERSION = 1
-"""Of the tables below. An index of another version is built anew."""
-
-SCHEMA = """
-CREATE TABLE logs (
-    domain TEXT PRIMARY KEY, number INTEGER NOT NULL, digest TEXT NOT NULL, etag TEXT NOT NULL, time TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE events (
-    domain TEXT, number INTEGER, raw BLOB NOT NULL, PRIMARY KEY (domain, number)
-);
-CREATE TABLE models (
-    domain TEXT, number INTEGER, model_id TEXT NOT NULL, archive TEXT NOT NULL,
-    deleted INTEGER NOT NULL DEFAULT 0,  -- the number of the event that deleted it
-    deleted_at TEXT NOT NULL DEFAULT '', purged INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (domain, number)
-) WITHOUT ROWID;
-CREATE INDEX models_by_id ON models (domain, model_id);
-CREATE UNIQUE INDEX live_by_id ON models (domain, model_id) WHERE deleted = 0;
-CREATE TABLE states (number INTEGER PRIMARY KEY, name TEXT NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE holds (
-    domain TEXT, model INTEGER, state INTEGER,
-    since INTEGER NOT NULL,  -- the number of the event that set it last
-    PRIMARY KEY (domain, state, model)
-) WITHOUT ROWID;
-CREATE INDEX holds_by_model ON holds (domain, model);
-CREATE TABLE condemned (domain TEXT, archive TEXT, PRIMARY KEY (domain, archive)) WITHOUT ROWID;
-"""
+from modelstore.registry.facts import Paths
+from modelstore.registry.queries import is_condemned, live_number, row_of, state_number
+from modelstore.registry.schema import STORE
 
 
-def apply(db: sqlite3.Connection, event: Event) -> None:
+def apply(db: sqlite3.Connection, event: Event, paths: Paths | None = None) -> int | None:
     """Fold one event into the tables.
+
+    Args:
+        paths: of this transaction; None looks them up anew.
+
+    Returns:
+        The number of the model that the event is about, if it is about one.
 
     Raises:
         IntegrityError: an event of a known kind lacks what that kind says.
     """
     handler = (_OF_THE_STORE if event.domain is None else _OF_A_DOMAIN).get(event.kind)
     if handler is None:
-        return
+        return None
     try:
-        handler(db, event.domain or STORE, event)
+        return handler(db, event.domain or STORE, event, paths or Paths(db))
     except (KeyError, TypeError, ValueError) as error:
         subject = f"event {event.number} of {'the store' if event.domain is None else repr(event.domain)}"
         raise IntegrityError(subject, event.kind, f"its body cannot be read: {error!r}") from error
-
-
-def live_number(db: sqlite3.Connection, domain: str, model_id: str) -> int | None:
-    """The upload event of the model that bears this id now."""
-    row = db.execute(
-        # Without statistics, the planner would take the index by number and scan the whole domain.
-        "SELECT number FROM models INDEXED BY live_by_id WHERE domain = ? AND model_id = ? AND deleted = 0",
-        (domain, model_id),
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
-def state_number(db: sqlite3.Connection, name: str) -> int | None:
-    """The event that defined the state which bears this name now."""
-    row = db.execute("SELECT number FROM states WHERE name = ? AND deleted = 0", (name,)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def is_condemned(db: sqlite3.Connection, domain: str, archive: str) -> bool:
-    """Whether gc has announced that it deletes this archive."""
-    found = db.execute("SELECT 1 FROM condemned WHERE domain = ? AND archive = ?", (domain, archive)).fetchone()
-    return found is not None
-
-
-def own_archive(db: sqlite3.Connection, domain: str, number: int) -> str | None:
-    """The archive of a model, if it lies where the domain's archives do and no other living model has it."""
-    (archive,) = db.execute("SELECT archive FROM models WHERE domain = ? AND number = ?", (domain, number)).fetchone()
-    shared = db.execute(
-        "SELECT 1 FROM models WHERE domain = ? AND archive = ? AND number <> ? AND deleted = 0",
-        (domain, archive, number),
-    ).fetchone()
-    return str(archive) if shared is None and archive.startswith(archives_prefix(domain)) else None
-
-
-def require_live(db: sqlite3.Connection, domain: str, model_id: str) -> int:
-    """The upload event of the model that bears this id now.
-
-    Raises:
-        ModelDeletedException: the last one that bore it was deleted.
-        ModelNotFoundException: none ever did.
-    """
-    model_id = clean_id(model_id)
-    number = live_number(db, domain, model_id)
-    if number is not None:
-        return number
-    gone = db.execute("SELECT 1 FROM models WHERE domain = ? AND model_id = ?", (domain, model_id)).fetchone()
-    raise (ModelDeletedException if gone else ModelNotFoundException)(domain, model_id)
-
-
-LATEST = "SELECT number FROM models WHERE domain = ? AND deleted = 0 ORDER BY number DESC LIMIT 1"
-"""Selects the latest upload of a domain."""
-
-LAST_HOLDER = "SELECT model FROM holds WHERE domain = ? AND state = ? ORDER BY since DESC LIMIT 1"
-"""Selects the model of a domain that was put into a state last."""
-
-
-def first_value(db: sqlite3.Connection, query: str, *arguments: Any) -> int | None:
-    """The one number that a query selects; None if it selects nothing."""
-    row = db.execute(query, arguments).fetchone()
-    return None if row is None else int(row[0])
 
 
 def _text(value: Any) -> str:
@@ -137,64 +55,221 @@ def _number(value: Any) -> int:
     return value
 
 
-def _uploaded(db: sqlite3.Connection, domain: str, event: Event) -> None:
+def _numbers(values: Any) -> list[int]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list of numbers")
+    return [_number(value) for value in values]
+
+
+def _optional(value: Any) -> int | None:
+    return None if value is None else _number(value)
+
+
+def _plain(value: Any) -> str | None:
+    """A text of a record, which may be anything: what is none is left out of searches."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+# -- models -----------------------------------------------------------------------------------------------------
+
+
+def _uploaded(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
     model_id, archive = _text(event.body["model_id"]), _text(event.body["archive"]["key"])
-    if live_number(db, domain, model_id) is None and not is_condemned(db, domain, archive):
-        db.execute(
-            "INSERT INTO models (domain, number, model_id, archive) VALUES (?, ?, ?, ?)",
-            (domain, event.number, model_id, archive),
+    if live_number(db, domain, model_id) is not None or is_condemned(db, domain, archive):
+        return None
+    record = event.body.get("record")
+    record = record if isinstance(record, Mapping) else {}
+    model = record.get("model")
+    kind = model.get("model_type") if isinstance(model, Mapping) else None
+    kind = kind if isinstance(kind, Mapping) else {}
+    row = db.execute(
+        "INSERT INTO models (domain, number, model_id, archive, parent, created, user, library, type)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(domain, event.number, model_id, archive, _optional(event.body.get("parent")), event.time),
+            *(_plain(event.user) or "", _plain(kind.get("library")) or "", _plain(kind.get("type"))),
+        ),
+    ).lastrowid
+    assert row is not None
+    db.execute("INSERT INTO lives (domain, model, born) VALUES (?, ?, ?)", (domain, event.number, event.number))
+    facts.insert(db, paths, row, facts.of_record(record))
+    _say(db, domain, event.number, event.number, facts.texts_of(record))
+    return event.number
+
+
+def _say(db: sqlite3.Connection, domain: str, model: int | None, number: int, text: str) -> None:
+    if text and has_texts(db):
+        db.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (text, domain, model, number))
+
+
+def has_texts(db: sqlite3.Connection) -> bool:
+    """Whether this SQLite has full-text search."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'texts'").fetchone() is not None
+
+
+def _end(db: sqlite3.Connection, domain: str, models: Iterable[int], event: Event, purged: bool) -> None:
+    for model in models:
+        changed = db.execute(
+            "UPDATE models SET deleted = ?, deleted_at = ?, purged = ?, pinned = 0"
+            " WHERE domain = ? AND number = ? AND deleted = 0",
+            (event.number, event.time, purged, domain, model),
         )
+        if changed.rowcount:
+            db.execute(
+                "UPDATE lives SET died = ? WHERE domain = ? AND model = ? AND died IS NULL",
+                (event.number, domain, model),
+            )
+            db.execute(
+                "UPDATE holds SET until = ? WHERE domain = ? AND model = ? AND until IS NULL",
+                (event.number, domain, model),
+            )
 
 
-def _deleted(db: sqlite3.Connection, domain: str, event: Event) -> None:
+def _deleted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
     model = _number(event.body["model"])
-    changed = db.execute(
-        "UPDATE models SET deleted = ?, deleted_at = ?, purged = ? WHERE domain = ? AND number = ? AND deleted = 0",
-        (event.number, event.time, bool(event.body.get("purge")), domain, model),
-    )
-    if changed.rowcount:
-        db.execute("DELETE FROM holds WHERE domain = ? AND model = ?", (domain, model))
+    _end(db, domain, [model], event, bool(event.body.get("purge")))
+    return model
 
 
-def _state_set(db: sqlite3.Connection, domain: str, event: Event) -> None:
+def _retired(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    _end(db, domain, _numbers(event.body["models"]), event, bool(event.body.get("purge")))
+    return None
+
+
+def _restored(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    model = _number(event.body["model"])
+    row = db.execute(
+        "SELECT model_id, archive FROM models WHERE domain = ? AND number = ? AND deleted > 0 AND purged = 0",
+        (domain, model),
+    ).fetchone()
+    if row is not None and live_number(db, domain, row[0]) is None and not is_condemned(db, domain, row[1]):
+        db.execute(
+            "UPDATE models SET deleted = 0, deleted_at = '' WHERE domain = ? AND number = ?",
+            (domain, model),
+        )
+        db.execute("INSERT INTO lives (domain, model, born) VALUES (?, ?, ?)", (domain, model, event.number))
+    return model
+
+
+def _pinned(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    model = _number(event.body["model"])
     db.execute(
-        "INSERT OR REPLACE INTO holds SELECT domain, number, ?, ? FROM models"
-        " WHERE domain = ? AND number = ? AND deleted = 0",
-        (_number(event.body["state"]), event.number, domain, _number(event.body["model"])),
+        "UPDATE models SET pinned = ? WHERE domain = ? AND number = ? AND deleted = 0",
+        (bool(event.body["pinned"]), domain, model),
     )
+    return model
 
 
-def _state_removed(db: sqlite3.Connection, domain: str, event: Event) -> None:
+def _condemned(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    archives = event.body["archives"]
+    db.executemany("INSERT OR IGNORE INTO condemned VALUES (?, ?)", [(domain, _text(key)) for key in archives])
+    return None
+
+
+# -- what is said of them ---------------------------------------------------------------------------------------
+
+
+def _described(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    model = _number(event.body["model"])
+    row = row_of(db, domain, model)
+    for section in ("metrics", "tags"):
+        values = event.body.get(section) or {}
+        if not isinstance(values, dict):
+            raise TypeError(f"{section} is no object")
+        for name, value in values.items():
+            if row is not None:
+                facts.replace(db, paths, row, (section, _text(name)), value)
+            if section == "tags" and row is not None:
+                _say(db, domain, model, event.number, f"{name}\n{value if isinstance(value, str) else ''}")
+    return model
+
+
+def _noted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    model, answers = _optional(event.body.get("model")), _optional(event.body.get("answers"))
+    text, kind = _text(event.body["text"]), _text(event.body["kind"])
     db.execute(
-        "DELETE FROM holds WHERE domain = ? AND model = ? AND state = ?",
-        (domain, _number(event.body["model"]), _number(event.body["state"])),
+        "INSERT INTO notes (domain, number, model, kind, answers) VALUES (?, ?, ?, ?, ?)",
+        (domain, event.number, model, kind, answers),
     )
+    if answers is not None:
+        db.execute(
+            "UPDATE notes SET answered = ? WHERE domain = ? AND number = ? AND answered IS NULL",
+            (event.number, domain, answers),
+        )
+    tags = event.body.get("tags") or {}
+    _say(db, domain, model, event.number, f"{text}\n{encode_json(tags).decode()}" if tags else text)
+    return model
 
 
-def _state_created(db: sqlite3.Connection, domain: str, event: Event) -> None:
-    name = _text(event.body["name"])
+# -- states -----------------------------------------------------------------------------------------------------
+
+
+def _state_set(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    body = event.body
+    model, state, leaves = _number(body["model"]), _number(body["state"]), _optional(body.get("from"))
+    if not db.execute(
+        "SELECT 1 FROM models WHERE domain = ? AND number = ? AND deleted = 0", (domain, model)
+    ).fetchone():
+        return model
+    # Where the state is exclusive, everybody leaves it; else the model itself, to be the one that was put there last.
+    query = "UPDATE holds SET until = ? WHERE domain = ? AND state = ? AND until IS NULL"
+    if body.get("exclusive"):
+        db.execute(query, (event.number, domain, state))
+    else:
+        db.execute(f"{query} AND model IN (?, ?)", (event.number, domain, state, model, leaves))
+    db.execute(
+        "INSERT INTO holds (domain, state, since, model, back) VALUES (?, ?, ?, ?, ?)",
+        (domain, state, event.number, model, bool(body.get("rollback"))),
+    )
+    return model
+
+
+def _state_removed(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    model = _number(event.body["model"])
+    db.execute(
+        "UPDATE holds SET until = ? WHERE domain = ? AND model = ? AND state = ? AND until IS NULL",
+        (event.number, domain, model, _number(event.body["state"])),
+    )
+    return model
+
+
+def _state_created(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    name, requires = _text(event.body["name"]), _numbers(event.body.get("requires") or [])
     if state_number(db, name) is None:
-        db.execute("INSERT INTO states (number, name) VALUES (?, ?)", (event.number, name))
+        db.execute(
+            "INSERT INTO states (number, name, exclusive, requires) VALUES (?, ?, ?, ?)",
+            (event.number, name, bool(event.body.get("exclusive")), encode_json(requires).decode()),
+        )
+    return None
 
 
-def _state_deleted(db: sqlite3.Connection, domain: str, event: Event) -> None:
+def _state_deleted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
     db.execute(
         "UPDATE states SET deleted = ? WHERE number = ? AND deleted = 0", (event.number, _number(event.body["state"]))
     )
+    return None
 
 
-def _condemned(db: sqlite3.Connection, domain: str, event: Event) -> None:
-    db.executemany(
-        "INSERT OR IGNORE INTO condemned VALUES (?, ?)", [(domain, _text(key)) for key in event.body["archives"]]
-    )
+def _domain_deleted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    db.execute("INSERT OR IGNORE INTO gone VALUES (?)", (_text(event.body["domain"]),))
+    return None
 
 
-_Handlers = dict[str, Callable[[sqlite3.Connection, str, Event], None]]
+_Handlers = dict[str, Callable[[sqlite3.Connection, str, Event, Paths], "int | None"]]
 
-_OF_THE_STORE: _Handlers = {kinds.STATE_CREATED: _state_created, kinds.STATE_DELETED: _state_deleted}
+_OF_THE_STORE: _Handlers = {
+    kinds.STATE_CREATED: _state_created,
+    kinds.STATE_DELETED: _state_deleted,
+    kinds.DOMAIN_DELETED: _domain_deleted,
+}
 _OF_A_DOMAIN: _Handlers = {
     kinds.UPLOADED: _uploaded,
     kinds.DELETED: _deleted,
+    kinds.RETIRED: _retired,
+    kinds.RESTORED: _restored,
+    kinds.PINNED: _pinned,
+    kinds.NOTED: _noted,
+    kinds.DESCRIBED: _described,
     kinds.STATE_SET: _state_set,
     kinds.STATE_REMOVED: _state_removed,
     kinds.CONDEMNED: _condemned,

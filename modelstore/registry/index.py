@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from modelstore.exceptions import IntegrityError
-from modelstore.registry import fold
+from modelstore.registry import fold, schema
 from modelstore.registry.events import digest, parse_event
+from modelstore.registry.facts import Paths
 from modelstore.registry.indexfile import Database
 from modelstore.registry.log import Position
 
@@ -50,7 +51,7 @@ class Index:
         """Up to where a log has been folded."""
         with self.read() as db:
             row = db.execute(
-                "SELECT number, digest, etag, time FROM logs WHERE domain = ?", (domain or fold.STORE,)
+                "SELECT number, digest, etag, time FROM logs WHERE domain = ?", (domain or schema.STORE,)
             ).fetchone()
         return Position(*row) if row else Position()
 
@@ -64,22 +65,23 @@ class Index:
             IntegrityError: an event is not what may follow.
             NewerFormatError: an event that this version must not pass over.
         """
-        scope = domain or fold.STORE
+        scope = domain or schema.STORE
         with self.write() as db:
             current = self.position(domain)
             number, previous, time = known.number, known.digest, known.time
             if current.number < number or (current.number == number and current.digest != previous):
                 return current
             rows = []
+            paths = Paths(db)
             for raw in raw_events:
                 number += 1
                 event = parse_event(raw, domain, number, previous)
                 previous, time = digest(raw), event.time
                 if number > current.number:
-                    rows.append((scope, number, raw))
-                    fold.apply(db, event)
+                    model = fold.apply(db, event, paths)
+                    rows.append((scope, number, event.time, event.kind, model, raw))
             if number >= current.number:
-                db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+                db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
                 current = Position(number, previous, etag, time)
                 db.execute("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?)", (scope, number, previous, etag, time))
             return current
@@ -89,16 +91,20 @@ class Index:
         with self.write() as db:
             if self.position(domain) != known:
                 return
-            for table in ("logs", "events", "models", "holds", "condemned"):
-                db.execute(f"DELETE FROM {table} WHERE domain = ?", (domain or fold.STORE,))
+            scope = domain or schema.STORE
+            db.execute("DELETE FROM facts WHERE model IN (SELECT id FROM models WHERE domain = ?)", (scope,))
+            for table in schema.OF_A_DOMAIN:
+                if table != "texts" or fold.has_texts(db):
+                    db.execute(f"DELETE FROM {table} WHERE domain = ?", (scope,))
             if domain is None:
                 db.execute("DELETE FROM states")
+                db.execute("DELETE FROM gone")
 
     def event(self, domain: str | None, number: int) -> bytes:
         """A folded event as it is stored."""
         with self.read() as db:
             row = db.execute(
-                "SELECT raw FROM events WHERE domain = ? AND number = ?", (domain or fold.STORE, number)
+                "SELECT raw FROM events WHERE domain = ? AND number = ?", (domain or schema.STORE, number)
             ).fetchone()
         if row is None:
             raise IntegrityError("the local index", f"event {number}", "it is not there")

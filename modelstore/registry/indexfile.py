@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelstore.exceptions import StorageError
-from modelstore.registry import fold
+from modelstore.registry import schema
 
 WAIT = 60.0
 """Seconds to wait for another process that writes to the same file."""
@@ -139,11 +139,13 @@ def _connect(path: str) -> sqlite3.Connection:
         if _version(db) == 0:
             db.execute("BEGIN IMMEDIATE")
             if _version(db) == 0:  # no other process has made them meanwhile
-                for statement in fold.SCHEMA.split(";"):
+                for statement in schema.TABLES.split(";"):
                     db.execute(statement)
-                db.execute(f"PRAGMA user_version = {fold.VERSION}")
+                with contextlib.suppress(sqlite3.OperationalError):  # a build without FTS5
+                    db.execute(schema.TEXTS)
+                db.execute(f"PRAGMA user_version = {schema.VERSION}")
             db.execute("COMMIT")
-        if _version(db) != fold.VERSION:
+        if _version(db) != schema.VERSION:
             raise sqlite3.DatabaseError(f"an index of version {_version(db)}")
     except BaseException:
         db.close()
@@ -163,7 +165,7 @@ def _copied(path: Path) -> sqlite3.Connection:
         try:
             with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", timeout=WAIT, uri=True)) as source:
                 source.backup(db)
-            if _version(db) == fold.VERSION:
+            if _version(db) == schema.VERSION:
                 return db
         except sqlite3.Error:
             pass

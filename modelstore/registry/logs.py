@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from modelstore import deadline
@@ -31,7 +32,7 @@ from modelstore.exceptions import (
 from modelstore.notices import warn
 from modelstore.records import encode_json, format_time, now, parse_time
 from modelstore.registry import compaction, keys
-from modelstore.registry.events import VOID, Event, parse_event
+from modelstore.registry.events import NOT_CRITICAL, VOID, Event, parse_event
 from modelstore.registry.index import Index
 from modelstore.registry.indexfile import IndexFailedError
 from modelstore.registry.log import LogReplacedError, Position, read_event, read_new
@@ -65,6 +66,7 @@ class Logs:
         self.storage = storage
         self._index_folder = index_folder
         self._index: Index | None = None
+        self._looked: dict[str | None, float] = {}
         self.pause: Callable[[float], None] = deadline.pause
         """Waits between retries, in seconds."""
 
@@ -85,8 +87,15 @@ class Logs:
             self._index = Index(self._index_folder, self.storage.address, store_id)
         return self._index
 
-    def refresh(self, domain: str | None, offline: bool = False) -> Index | None:
-        """Fold what is new in one log; see `read_new` for what it costs. None while there is no store."""
+    def refresh(self, domain: str | None, offline: bool = False, max_age: float = 0.0) -> Index | None:
+        """Fold what is new in one log; see `read_new` for what it costs. None while there is no store.
+
+        Args:
+            max_age: do without a look at the storage if the last one is no more than so many seconds ago.
+        """
+        looked = self._looked.get(domain)
+        if self._index is not None and looked is not None and monotonic() - looked < max_age:
+            return self._index
         for attempt in range(8):
             just_looked = self._index is None
             index = self.index(offline)
@@ -103,6 +112,7 @@ class Logs:
                 except LogReplacedError:
                     self._replaced(index, domain, known)
                     continue
+                self._looked[domain] = monotonic()
                 if not new.events and new.etag in ("", known.etag):
                     return index
                 reached = index.extend(domain, known, new.events, new.etag or known.etag)
@@ -119,10 +129,12 @@ class Logs:
         index.forget(domain, known)
         index.close()
         self._index = None
+        self._looked.clear()
 
     def _without_index_file(self) -> None:
         self._index_folder = None
         self._index = None
+        self._looked.clear()
 
     def event(self, index: Index, domain: str | None, number: int) -> Event:
         """A folded event."""
@@ -202,6 +214,7 @@ class Logs:
             domain=domain,
             number=known.number + 1,
             kind=kind,
+            critical=kind not in NOT_CRITICAL,
             time=self._time(known),
             user=user(),
             mark=mark,

@@ -13,10 +13,11 @@ from modelstore.exceptions import (
     IntegrityError,
     ModelExistsException,
     ModelNotFoundException,
+    ModelPinnedError,
     StorageError,
 )
 from modelstore.records import ModelRecord, check_record
-from modelstore.registry import events as kinds, fold, keys
+from modelstore.registry import events as kinds, keys, queries, schema
 from modelstore.registry.events import Event
 from modelstore.registry.index import Index
 from modelstore.registry.logs import Logs
@@ -65,7 +66,7 @@ class Registry:
             index = self.logs.index(offline=True)
             assert index is not None
             with index.read() as db:
-                rows = db.execute("SELECT domain FROM logs WHERE domain <> ? AND number > 0", (fold.STORE,))
+                rows = db.execute("SELECT domain FROM logs WHERE domain <> ? AND number > 0", (schema.STORE,))
                 return sorted(row[0] for row in rows)
         return sorted(keys.decode_names(self.storage.list_children(keys.DOMAINS)))
 
@@ -83,27 +84,35 @@ class Registry:
 
     # -- models -------------------------------------------------------------------------------------------------
 
-    def models(self, domain: str, state_name: str | None = None, offline: bool = False) -> list[str]:
+    def models(
+        self, domain: str, state_name: str | None = None, offline: bool = False, at: str | None = None
+    ) -> list[str]:
         """The ids of a domain's models, newest first; with a state, of those that hold it.
+
+        Args:
+            at: a time, as `format_time` writes it: as it was then.
 
         Raises:
             DomainNotFoundException: there is no such domain.
             StateNotFoundError: there is no such state.
         """
-        state = None if state_name is None else self.states.number(state_name, offline)
+        state = None if state_name is None else self.states.number(state_name, offline, at)
         name, index = self.open_domain(domain, offline)
-        query = "SELECT model_id FROM models WHERE domain = ? AND deleted = 0"
-        arguments: list[Any] = [name]
-        if state is not None:
-            query += " AND number IN (SELECT model FROM holds WHERE domain = ? AND state = ?)"
-            arguments += [name, state]
         with index.read() as db:
-            return [row[0] for row in db.execute(query + " ORDER BY number DESC", arguments)]
+            return [model_id for _, model_id in queries.living(db, name, queries.moment(db, name, at), state)]
 
     def find(
-        self, domain: str, model_id: str | None = None, state_name: str | None = None, offline: bool = False
+        self,
+        domain: str,
+        model_id: str | None = None,
+        state_name: str | None = None,
+        offline: bool = False,
+        at: str | None = None,
     ) -> Model:
         """One model: by id, or the one that was set to a state last, or the latest upload.
+
+        Args:
+            at: a time, as `format_time` writes it: as it was then.
 
         Raises:
             DomainNotFoundException: there is no such domain.
@@ -111,23 +120,31 @@ class Registry:
             ModelDeletedException: the last model of this id was deleted.
             StateNotFoundError: there is no such state.
         """
-        state = None if state_name is None else self.states.number(state_name, offline)
+        state = None if state_name is None else self.states.number(state_name, offline, at)
         name, index = self.open_domain(domain, offline)
-        number: int | None
         with index.read() as db:
-            if model_id is not None:
-                number = fold.require_live(db, name, model_id)
-            elif state is not None:
-                number = fold.first_value(db, fold.LAST_HOLDER, name, state)
-            else:
-                number = fold.first_value(db, fold.LATEST, name)
+            then = queries.moment(db, name, at)
+            number = self._number(db, name, then, model_id, state)
             if number is None:
-                what = f"no model in state {state_name!r}" if state_name is not None else "no model any more"
-                raise ModelNotFoundException(name, None, f"domain {name!r} holds {what}")
-            if model_id is not None and state is not None and state not in self.states.held(index, name, number):
-                raise ModelNotFoundException(name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}")
+                raise ModelNotFoundException(name, model_id, _nobody(name, model_id, state_name, at))
+            if model_id is not None and state is not None:
+                held = [found for found, _ in queries.living(db, name, then, state)]
+                if number not in held:
+                    raise ModelNotFoundException(
+                        name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}"
+                    )
             event = self.logs.event(index, name, number)
         return self.model(event)
+
+    @staticmethod
+    def _number(db: sqlite3.Connection, domain: str, then: int, model_id: str | None, state: int | None) -> int | None:
+        if model_id is not None:
+            if then == queries.NOW:
+                return queries.require_live(db, domain, model_id)
+            return queries.bearer(db, domain, then, keys.clean_id(model_id))
+        if state is not None:
+            return queries.holder(db, domain, then, state)
+        return queries.latest(db, domain, then)
 
     def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
         """Whether the domain holds a model of this id, deleted ones not counted."""
@@ -136,7 +153,7 @@ class Registry:
         if index is None:
             return False
         with index.read() as db:
-            return fold.live_number(db, name, model_id) is not None
+            return queries.live_number(db, name, model_id) is not None
 
     def check_free(self, domain: str, model_id: str) -> None:
         """Fail early, before the work of an upload; the commit checks again.
@@ -147,20 +164,32 @@ class Registry:
         if self.exists(domain, model_id):
             raise ModelExistsException(domain, model_id)
 
-    def add(self, domain: str, model_id: str, record: dict[str, Any], archive: dict[str, Any]) -> Model:
+    def add(
+        self,
+        domain: str,
+        model_id: str,
+        record: dict[str, Any],
+        archive: dict[str, Any],
+        parent: int | None = None,
+    ) -> Model:
         """Commit an upload whose archive is durable.
+
+        Args:
+            parent: the number of the model that it was made from, in the same domain.
 
         Raises:
             ModelExistsException: another upload took the id.
             StorageError: gc has condemned the archive in the meantime, or the storage failed.
             CommitUnknownError: it may or may not have been committed.
         """
-        body = {"model_id": model_id, "record": record, "archive": archive}
+        body: dict[str, Any] = {"model_id": model_id, "record": record, "archive": archive}
+        if parent is not None:
+            body["parent"] = parent
 
         def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
-            if fold.live_number(db, domain, model_id) is not None:
+            if queries.live_number(db, domain, model_id) is not None:
                 raise ModelExistsException(domain, model_id)
-            if fold.is_condemned(db, domain, archive["key"]):
+            if queries.is_condemned(db, domain, archive["key"]):
                 raise StorageError("the upload took so long that gc has removed its archive; try again", archive["key"])
             return kinds.UPLOADED, body
 
@@ -169,20 +198,24 @@ class Registry:
         # Read back from the stored form, so that upload returns exactly what every later reader sees.
         return self.model(Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]}))
 
-    def delete(self, domain: str, model_id: str, purge: bool = False) -> str | None:
+    def delete(self, domain: str, model_id: str, purge: bool = False, reason: str | None = None) -> str | None:
         """Commit a tombstone; returns the key of the archive if its bytes are to go now.
 
         Raises:
             DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
+            ModelPinnedError: it is pinned.
         """
         name, _ = self.open_domain(domain)
         archive: str | None = None
 
         def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
             nonlocal archive
-            number = fold.require_live(db, name, model_id)
-            archive = fold.own_archive(db, name, number)
-            return kinds.DELETED, {"model": number, "purge": purge}
+            number = queries.require_live(db, name, model_id)
+            if queries.is_pinned(db, name, number):
+                raise ModelPinnedError(name, model_id)
+            archive = queries.own_archive(db, name, number)
+            body = {"model": number, "purge": purge}
+            return kinds.DELETED, body if reason is None else {**body, "reason": reason}
 
         self.logs.commit(name, intent)
         return archive if purge else None
@@ -206,3 +239,11 @@ class Registry:
             **{key: value for key, value in record.items() if key not in ("model", "storage", "code")},
         }
         return Model(event.domain or "", event.number, ModelRecord.from_dict(assembled), archive)
+
+
+def _nobody(domain: str, model_id: str | None, state_name: str | None, at: str | None) -> str:
+    when = "" if at is None else f" at {at}"
+    if model_id is not None:
+        return f"domain {domain!r} held no model {model_id!r}{when}"
+    what = f"no model in state {state_name!r}" if state_name is not None else "no model any more"
+    return f"domain {domain!r} holds {what}" if at is None else f"domain {domain!r} held {what}{when}"

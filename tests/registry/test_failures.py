@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from modelstore.exceptions import CommitUnknownError, DomainNotFoundException, StorageError
-from modelstore.registry import compaction, fold, keys
+from modelstore.registry import compaction, keys, queries
 from modelstore.registry.index import Index
 from modelstore.storage.base import Created
 from modelstore.storage.local import FileSystemStorage
@@ -240,14 +240,14 @@ def test_a_model_is_found_within_one_moment_of_the_index(tmp_path: Path, monkeyp
     other.models("d")
     index = other.logs.index()
     assert index is not None
-    first_value = fold.first_value
+    first_value = queries.first_value
 
     def then_forgotten(*arguments: Any) -> int | None:
         found = first_value(*arguments)
         index.forget("d", index.position("d"))
         return found
 
-    monkeypatch.setattr(fold, "first_value", then_forgotten)
+    monkeypatch.setattr(queries, "first_value", then_forgotten)
     assert registry.find("d").model_id == "a"
 
 
