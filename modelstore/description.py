@@ -18,6 +18,7 @@ from modelstore.managers.base import Saved
 from modelstore.managers.bundle import Bundle
 from modelstore.notices import warn
 from modelstore.records import ModelRecord, encode_json, json_safe
+from modelstore.registry.keys import clean_id
 
 MANIFEST = "modelstore.json"
 REQUIREMENTS = "requirements.txt"
@@ -42,10 +43,19 @@ class Words:
     extra_metadata: Any = None
     extra_files: tuple[Path, ...] = ()
     dataset: dict[str, Any] | None = field(default=None)
+    parent: str | None = None
 
 
 def check_words(
-    *, metrics: Any, tags: Any, note: Any, extra_metadata: Any, extra_files: Any, X_train: Any, y_train: Any
+    *,
+    metrics: Any = None,
+    tags: Any = None,
+    note: Any = None,
+    extra_metadata: Any = None,
+    extra_files: Any = None,
+    X_train: Any = None,
+    y_train: Any = None,
+    parent: Any = None,
 ) -> Words:
     """Check what `upload` was given beside the objects, before anything is written.
 
@@ -61,6 +71,7 @@ def check_words(
         extra_metadata=_plain_json("extra_metadata", extra_metadata),
         extra_files=_paths(extra_files),
         dataset=None if X_train is None and y_train is None else data.describe(X_train, y_train),
+        parent=None if parent is None else clean_id(parent),
     )
 
 
@@ -163,6 +174,8 @@ def describe(
             "note": words.note,
             "managers": list(managers),
         }
+        if words.parent is not None:
+            model["parent"] = words.parent
         if len(encode_json(parameters)) > MAX_PARAMETER_BYTES:
             attached.add_json(PARAMETERS, parameters)
             model.update(parameters=None, parameters_file=PARAMETERS)

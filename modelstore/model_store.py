@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 from modelstore import opening
 from modelstore.catalogue import Catalogue
 from modelstore.connecting import Connections
+from modelstore.discovery import Discovery
 from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError, OfflineError
+from modelstore.lifecycle import Lifecycle
 from modelstore.notices import warn
-from modelstore.records import ModelRecord
+from modelstore.records import ModelRecord, time_text
 from modelstore.timing import check_timeout, in_thread, timed
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from modelstore.archive import ArchiveFile
     from modelstore.registry.registry import Model
     from modelstore.storage.base import Storage
     from modelstore.unpacking import Bars
 
 
-class ModelStore(Connections, Catalogue):
+class ModelStore(Connections, Catalogue, Lifecycle, Discovery):
     """A store of trained models in a folder or bucket. Make one with a `ModelStore.from_…` constructor.
 
     All methods may be called from several threads and processes at once. Every question is answered from what is
@@ -83,6 +87,7 @@ class ModelStore(Connections, Catalogue):
         metrics: dict[str, Any] | None = None,
         tags: dict[str, Any] | None = None,
         note: str | None = None,
+        parent: str | None = None,
         X_train: Any = None,
         y_train: Any = None,
         manager: str | None = None,
@@ -101,6 +106,7 @@ class ModelStore(Connections, Catalogue):
             metrics: numbers by name.
             tags: texts by name.
             note: what was tried, and what came of it.
+            parent: the id of the model of this domain that this one was made from; `journal` tells what changed.
             X_train: the training data; its shape is recorded, nothing else.
             y_train: its labels; their shape and counts are recorded.
             manager: the name of the manager that is to store the objects, where detection is not wanted.
@@ -118,6 +124,7 @@ class ModelStore(Connections, Catalogue):
             InvalidNameError, InvalidArgumentError: another argument cannot be used.
             RecordTooLargeError: what is to be recorded takes more than 256 KiB.
             ModelExistsException: the id is taken.
+            ModelNotFoundException, ModelDeletedException: there is no such parent.
             StorageError: nothing was committed.
             CommitUnknownError: the storage did not say whether it took the last step.
         """
@@ -139,9 +146,10 @@ class ModelStore(Connections, Catalogue):
         bundle = Bundle.of(all_managers(), objects, manager)
         words = description.check_words(
             metrics=metrics, tags=tags, note=note, extra_metadata=extra_metadata, extra_files=extra_files,
-            X_train=X_train, y_train=y_train,
+            X_train=X_train, y_train=y_train, parent=parent,
         )  # fmt: skip
         self._registry.check_free(domain, model_id)
+        origin = None if parent is None else self._registry.find(domain, clean_id(parent)).number
         with ModelFolder() as folder:
             managers, saved = bundle.save(folder)
             links.complete(self._registry, managers)
@@ -154,11 +162,13 @@ class ModelStore(Connections, Catalogue):
                 archive = packer.write(
                     lambda chunks: self.storage.write(key, counted(chunks, advance), packer.expected)
                 )
-        return self._commit(domain, model_id, record, {"key": key, **archive.to_dict()})
+        return self._commit(domain, model_id, record, {"key": key, **archive.to_dict()}, origin)
 
-    def _commit(self, domain: str, model_id: str, record: dict[str, Any], archive: dict[str, Any]) -> ModelRecord:
+    def _commit(
+        self, domain: str, model_id: str, record: dict[str, Any], archive: dict[str, Any], parent: int | None
+    ) -> ModelRecord:
         try:
-            return self._registry.add(domain, model_id, record, archive).record
+            return self._registry.add(domain, model_id, record, archive, parent).record
         except CommitUnknownError:
             raise  # the event may still appear: its bytes are left to gc
         except ModelStoreError:
@@ -175,6 +185,7 @@ class ModelStore(Connections, Catalogue):
         model_id: str | None = None,
         *,
         state: str | None = None,
+        at: datetime | str | None = None,
         verify: str | None = None,
         offline: bool | None = None,
         with_optimizer: bool = False,
@@ -192,6 +203,7 @@ class ModelStore(Connections, Catalogue):
             domain: where it was uploaded to.
             model_id: which one (default: the latest).
             state: take the model that was put into this state last.
+            at: a time (ISO 8601, UTC where it names no zone): the latest, or the one in the state, as it was then.
             verify: `"full"` reads every byte of the cached files again and compares digests; otherwise a file is
                 read again only if its size or times have changed.
             offline: answer from the local index and cache alone (default: `MODELSTORE_OFFLINE`).
@@ -224,7 +236,7 @@ class ModelStore(Connections, Catalogue):
         if verify not in (None, "full"):
             raise InvalidArgumentError("verify", f"verify={verify!r} means nothing; it is 'full' or left out")
         offline = opening.offline(offline)
-        model = self._registry.find(domain, model_id, state, offline)
+        model = self._registry.find(domain, model_id, state, offline, time_text("at", at))
         policy = opening.pickle_policy(allow_pickle, self._allow_pickle, trusted_types, model.record)
         bars = self._bars(f"loading {model.model_id}", progress)
         files = unpacked(self.storage, self._cache, model, bars, verify=verify, offline=offline)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from modelstore.exceptions import IntegrityError
+from modelstore.exceptions import IntegrityError, InvalidArgumentError
 
 JSON = Any  # a value that json.dumps takes with allow_nan=False
 
@@ -200,6 +200,21 @@ def now() -> datetime:
 def format_time(time: datetime) -> str:
     """UTC, ISO 8601, microseconds, `Z`: such texts sort as the times do. `parse_time(format_time(t)) == t`."""
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def time_text(argument: str, value: datetime | str | None) -> str | None:
+    """A time that a caller gave, as `format_time` writes it; without a zone it is UTC. None stays None.
+
+    Raises:
+        InvalidArgumentError: it is no time; `argument` is its name.
+    """
+    if value is None:
+        return None
+    try:
+        time = value if isinstance(value, datetime) else parse_time(value)
+        return format_time(time if time.tzinfo else time.replace(tzinfo=timezone.utc))
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InvalidArgumentError(argument, f"{argument}={value!r} is no time such as '2026-03-01T12:00Z'") from error
 
 
 def parse_time(text: str) -> datetime:

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelstore.records import encode_json
 
-SECTIONS = ("metrics", "tags", "params", "data", "code", "extra")
+SECTIONS = ("note", "metrics", "tags", "params", "data", "code", "extra")
 """The first key of every path."""
 
 MAX_FACTS = 1000
@@ -35,8 +35,9 @@ def of_record(record: Mapping[str, Any]) -> Iterator[tuple[Path, int, Value]]:
     """All facts of a record: path, place in a list (0 elsewhere), value."""
     model = _mapping(record.get("model"))
     parts = {
-        "metrics": model.get("metrics"), "tags": model.get("tags"), "params": model.get("parameters"),
-        "data": model.get("data"), "code": record.get("code"), "extra": record.get("extra"),
+        "note": model.get("note"), "metrics": model.get("metrics"), "tags": model.get("tags"),
+        "params": model.get("parameters"), "data": model.get("data"),
+        "code": record.get("code"), "extra": record.get("extra"),
     }  # fmt: skip
     left = MAX_FACTS
     for section in SECTIONS:

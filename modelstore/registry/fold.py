@@ -93,13 +93,19 @@ def _uploaded(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -
     assert row is not None
     db.execute("INSERT INTO lives (domain, model, born) VALUES (?, ?, ?)", (domain, event.number, event.number))
     facts.insert(db, paths, row, facts.of_record(record))
-    _say(db, domain, event.number, event.number, facts.texts_of(record))
+    _say(db, domain, row, event.number, facts.texts_of(record))
     return event.number
 
 
-def _say(db: sqlite3.Connection, domain: str, model: int | None, number: int, text: str) -> None:
+def _say(db: sqlite3.Connection, domain: str, row: int | None, number: int, text: str) -> None:
     if text and has_texts(db):
-        db.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (text, domain, model, number))
+        db.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (text, domain, row, number))
+
+
+def _say_reason(db: sqlite3.Connection, domain: str, event: Event) -> None:
+    reason = _plain(event.body.get("reason"))
+    if reason:
+        _say(db, domain, None, event.number, reason)
 
 
 def has_texts(db: sqlite3.Connection) -> bool:
@@ -120,18 +126,21 @@ def _end(db: sqlite3.Connection, domain: str, models: Iterable[int], event: Even
                 (event.number, domain, model),
             )
             db.execute(
-                "UPDATE holds SET until = ? WHERE domain = ? AND model = ? AND until IS NULL",
+                # Without statistics, the planner would go through all that ever was in a state.
+                "UPDATE holds INDEXED BY holds_of_model SET until = ? WHERE domain = ? AND model = ? AND until IS NULL",
                 (event.number, domain, model),
             )
 
 
 def _deleted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
     model = _number(event.body["model"])
+    _say_reason(db, domain, event)
     _end(db, domain, [model], event, bool(event.body.get("purge")))
     return model
 
 
 def _retired(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    _say_reason(db, domain, event)
     _end(db, domain, _numbers(event.body["models"]), event, bool(event.body.get("purge")))
     return None
 
@@ -180,7 +189,7 @@ def _described(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) 
             if row is not None:
                 facts.replace(db, paths, row, (section, _text(name)), value)
             if section == "tags" and row is not None:
-                _say(db, domain, model, event.number, f"{name}\n{value if isinstance(value, str) else ''}")
+                _say(db, domain, row, event.number, f"{name}\n{value if isinstance(value, str) else ''}")
     return model
 
 
@@ -197,7 +206,8 @@ def _noted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> i
             (event.number, domain, answers),
         )
     tags = event.body.get("tags") or {}
-    _say(db, domain, model, event.number, f"{text}\n{encode_json(tags).decode()}" if tags else text)
+    row = None if model is None else row_of(db, domain, model)
+    _say(db, domain, row, event.number, f"{text}\n{encode_json(tags).decode()}" if tags else text)
     return model
 
 
@@ -211,8 +221,9 @@ def _state_set(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) 
         "SELECT 1 FROM models WHERE domain = ? AND number = ? AND deleted = 0", (domain, model)
     ).fetchone():
         return model
+    _say_reason(db, domain, event)
     # Where the state is exclusive, everybody leaves it; else the model itself, to be the one that was put there last.
-    query = "UPDATE holds SET until = ? WHERE domain = ? AND state = ? AND until IS NULL"
+    query = "UPDATE holds INDEXED BY holds_of_state SET until = ? WHERE domain = ? AND state = ? AND until IS NULL"
     if body.get("exclusive"):
         db.execute(query, (event.number, domain, state))
     else:
@@ -226,9 +237,11 @@ def _state_set(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) 
 
 def _state_removed(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
     model = _number(event.body["model"])
+    _say_reason(db, domain, event)
     db.execute(
-        "UPDATE holds SET until = ? WHERE domain = ? AND model = ? AND state = ? AND until IS NULL",
-        (event.number, domain, model, _number(event.body["state"])),
+        "UPDATE holds INDEXED BY holds_of_state SET until = ?"
+        " WHERE domain = ? AND state = ? AND model = ? AND until IS NULL",
+        (event.number, domain, _number(event.body["state"]), model),
     )
     return model
 

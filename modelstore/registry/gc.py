@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from modelstore.exceptions import InvalidArgumentError
 from modelstore.records import parse_time
 from modelstore.registry import events as kinds, keys
 from modelstore.registry.registry import Registry
@@ -54,26 +55,48 @@ class GcReport:
         return f"{len(self.garbage)} objects, {self.bytes:,} bytes {verb}"
 
 
+def grace_of(older_than: timedelta | float | None) -> timedelta:
+    """How long bytes are kept, as a caller says it: a length of time, or days.
+
+    Raises:
+        InvalidArgumentError: it is neither, or negative.
+    """
+    if older_than is None:
+        return GRACE
+    try:
+        grace = older_than if isinstance(older_than, timedelta) else timedelta(days=older_than)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgumentError("older_than", f"older_than={older_than!r} is no number of days") from error
+    if grace < timedelta(0):
+        raise InvalidArgumentError("older_than", f"older_than={older_than!r} is negative")
+    return grace
+
+
 def collect(registry: Registry, dry_run: bool = False, grace: timedelta = GRACE) -> GcReport:
     """Find what can go and, unless it is a dry run, free it.
 
     Ages are measured by the storage's clock. Costs a listing of all archives, one of each domain's log, and one
     commit a domain that has garbage.
+
+    Args:
+        grace: how long the bytes of a deleted model are kept; those that no model refers to, seven days at least.
     """
     storage = registry.storage
-    before = storage.clock() - grace
+    now = storage.clock()
+    # What no model refers to may be an upload that is under way, whatever somebody wants to be rid of.
+    before, orphaned = now - grace, now - max(grace, GRACE)
     found: list[Garbage] = []
     for domain in list(keys.decode_names(storage.list_children(keys.ARCHIVES))):
-        garbage = list(_garbage(registry, domain, before))
+        garbage = list(_garbage(registry, domain, before, orphaned))
         if not dry_run:
             freed = _free(registry, domain, [item.key for item in garbage])
             garbage = [item for item in garbage if item.key in freed]
         found += garbage
-    swept = 0 if dry_run else storage.sweep("", before)
+    swept = 0 if dry_run else storage.sweep("", orphaned)
     return GcReport(tuple(found), dry_run, swept)
 
 
-def _garbage(registry: Registry, domain: str, before: datetime) -> Iterator[Garbage]:
+def _garbage(registry: Registry, domain: str, before: datetime, orphaned: datetime) -> Iterator[Garbage]:
     # Listed before the log is read: an upload that commits in between is then known, not an orphan.
     objects = list(registry.storage.list(keys.archives_prefix(domain)))
     index = registry.logs.refresh(domain)
@@ -85,14 +108,14 @@ def _garbage(registry: Registry, domain: str, before: datetime) -> Iterator[Garb
             ):
                 owners[archive] = (deleted, deleted_at, purged)
     for info in objects:
-        reason = _reason(info, owners.get(info.key), before)
+        reason = _reason(info, owners.get(info.key), before, orphaned)
         if reason is not None:
             yield Garbage(info.key, info.size, reason, domain)
 
 
-def _reason(info: ObjectInfo, owner: tuple[int, str, int] | None, before: datetime) -> str | None:
+def _reason(info: ObjectInfo, owner: tuple[int, str, int] | None, before: datetime, orphaned: datetime) -> str | None:
     if owner is None:
-        return "orphan" if info.modified < before else None
+        return "orphan" if info.modified < orphaned else None
     deleted, deleted_at, purged = owner
     if not deleted:
         return None

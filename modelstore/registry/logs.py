@@ -51,6 +51,8 @@ Intent = Callable[[sqlite3.Connection], "tuple[str, dict[str, Any]] | None"]
 """Checks what is wanted against the folded tables: the kind and body of the event to append, None when nothing
 needs to be written, or an error of its own."""
 
+_ALL_DOMAINS = ""  # no domain has an empty name
+
 _logger = logging.getLogger("modelstore")
 
 
@@ -93,8 +95,7 @@ class Logs:
         Args:
             max_age: do without a look at the storage if the last one is no more than so many seconds ago.
         """
-        looked = self._looked.get(domain)
-        if self._index is not None and looked is not None and monotonic() - looked < max_age:
+        if self._within(domain, max_age):
             return self._index
         for attempt in range(8):
             just_looked = self._index is None
@@ -123,6 +124,23 @@ class Logs:
                 _logger.debug("the local index is not used: %s", error)
                 index.reset() if error.damaged and attempt < 2 else self._without_index_file()
         raise IntegrityError(self.storage.address, "log", "it keeps changing under the reader; try again")
+
+    def _within(self, what: str | None, max_age: float) -> bool:
+        looked = self._looked.get(what)
+        return self._index is not None and looked is not None and monotonic() - looked < max_age
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the local index of the store open."""
+        return self._index is not None
+
+    def note_listed(self) -> None:
+        """All domains were listed just now, and each of them will be refreshed."""
+        self._looked[_ALL_DOMAINS] = monotonic()
+
+    def listed_within(self, max_age: float) -> bool:
+        """Whether `note_listed` was called no more than so many seconds ago."""
+        return self._within(_ALL_DOMAINS, max_age)
 
     def _replaced(self, index: Index, domain: str | None, known: Position) -> None:
         """Another log lies at the address: of a store made anew (another id), or of one put back from a copy."""

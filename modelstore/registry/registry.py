@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from modelstore.exceptions import (
     IntegrityError,
     ModelExistsException,
     ModelNotFoundException,
-    ModelPinnedError,
     StorageError,
 )
 from modelstore.records import ModelRecord, check_record
-from modelstore.registry import events as kinds, keys, queries, schema
+from modelstore.registry import addenda, events as kinds, keys, queries, schema
 from modelstore.registry.events import Event
 from modelstore.registry.index import Index
+from modelstore.registry.log import in_parallel
 from modelstore.registry.logs import Logs
 from modelstore.registry.states import States
 from modelstore.storage.base import Storage
@@ -60,27 +61,58 @@ class Registry:
 
     # -- domains ------------------------------------------------------------------------------------------------
 
-    def domains(self, offline: bool = False) -> list[str]:
-        """The names of all domains, sorted. Costs one listing for 1,000 domains."""
-        if offline:
+    def domains(self, offline: bool = False, max_age: float = 0.0) -> list[str]:
+        """The names of all domains, sorted; not those that were deleted.
+
+        Costs one listing for 1,000 domains, and one of the store's log; and one for each domain that was deleted once.
+        """
+        if offline or self.logs.listed_within(max_age):
             index = self.logs.index(offline=True)
             assert index is not None
             with index.read() as db:
-                rows = db.execute("SELECT domain FROM logs WHERE domain <> ? AND number > 0", (schema.STORE,))
+                rows = db.execute(
+                    "SELECT domain FROM logs WHERE domain <> ? AND number > 0 AND (domain NOT IN (SELECT domain FROM"
+                    " gone) OR domain IN (SELECT domain FROM models WHERE deleted = 0))",
+                    (schema.STORE,),
+                )
                 return sorted(row[0] for row in rows)
-        return sorted(keys.decode_names(self.storage.list_children(keys.DOMAINS)))
+        listed = sorted(keys.decode_names(self.storage.list_children(keys.DOMAINS)))
+        index = self.logs.refresh(None)
+        if index is None:
+            return listed
+        with index.read() as db:
+            gone = {row[0] for row in db.execute("SELECT domain FROM gone")}
+        self.logs.note_listed()
+        return [domain for domain in listed if domain not in gone or self._is_back(domain)]
 
-    def open_domain(self, domain: str, offline: bool = False) -> tuple[str, Index]:
+    def _is_back(self, domain: str) -> bool:
+        """Whether a domain that was deleted has been uploaded to since."""
+        index = self.logs.refresh(domain)
+        if index is None:
+            return False
+        with index.read() as db:
+            return queries.latest(db, domain, queries.NOW) is not None
+
+    def open_domain(self, domain: str, offline: bool = False, max_age: float = 0.0) -> tuple[str, Index]:
         """The domain's normal name, and the index with its log folded up to now.
+
+        Args:
+            max_age: see `Logs.refresh`.
 
         Raises:
             DomainNotFoundException: there is no such domain.
         """
         name = keys.clean_name("domain", domain)
-        index = self.logs.refresh(name, offline)
+        index = self.logs.refresh(name, offline, max_age)
         if index is None or index.position(name).number == 0:
             raise DomainNotFoundException(name, self.domains(offline) if index is not None else ())
         return name, index
+
+    def refresh(self, domains: Sequence[str], offline: bool = False, max_age: float = 0.0) -> Index | None:
+        """Fold what is new in the logs of several domains, several at a time. Costs what each of them costs alone."""
+        if not offline:
+            in_parallel(lambda domain: self.logs.refresh(domain, False, max_age), list(domains))
+        return self.logs.index(offline)
 
     # -- models -------------------------------------------------------------------------------------------------
 
@@ -134,7 +166,8 @@ class Registry:
                         name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}"
                     )
             event = self.logs.event(index, name, number)
-        return self.model(event)
+            later = addenda.added(db, name, number, then)
+        return self.model(event, later)
 
     @staticmethod
     def _number(db: sqlite3.Connection, domain: str, then: int, model_id: str | None, state: int | None) -> int | None:
@@ -145,6 +178,19 @@ class Registry:
         if state is not None:
             return queries.holder(db, domain, then, state)
         return queries.latest(db, domain, then)
+
+    def numbered(self, domain: str, number: int) -> Model:
+        """The model of an upload event that has been folded here, deleted or not.
+
+        Raises:
+            IntegrityError: it is not in the local index (any more).
+        """
+        index = self.logs.index(offline=self.logs.is_open)
+        assert index is not None
+        with index.read() as db:
+            event = self.logs.event(index, domain, number)
+            later = addenda.added(db, domain, number, queries.NOW)
+        return self.model(event, later)
 
     def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
         """Whether the domain holds a model of this id, deleted ones not counted."""
@@ -198,30 +244,11 @@ class Registry:
         # Read back from the stored form, so that upload returns exactly what every later reader sees.
         return self.model(Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]}))
 
-    def delete(self, domain: str, model_id: str, purge: bool = False, reason: str | None = None) -> str | None:
-        """Commit a tombstone; returns the key of the archive if its bytes are to go now.
-
-        Raises:
-            DomainNotFoundException, ModelNotFoundException, ModelDeletedException: as `find`.
-            ModelPinnedError: it is pinned.
-        """
-        name, _ = self.open_domain(domain)
-        archive: str | None = None
-
-        def intent(db: sqlite3.Connection) -> tuple[str, dict[str, Any]]:
-            nonlocal archive
-            number = queries.require_live(db, name, model_id)
-            if queries.is_pinned(db, name, number):
-                raise ModelPinnedError(name, model_id)
-            archive = queries.own_archive(db, name, number)
-            body = {"model": number, "purge": purge}
-            return kinds.DELETED, body if reason is None else {**body, "reason": reason}
-
-        self.logs.commit(name, intent)
-        return archive if purge else None
-
-    def model(self, event: Event) -> Model:
+    def model(self, event: Event, later: dict[str, Any] | None = None) -> Model:
         """The model of an upload event, with its record as `get_model_info` gives it.
+
+        Args:
+            later: what was said of it since; becomes `added` in the record.
 
         Raises:
             IntegrityError: the event does not hold what a record has.
@@ -238,6 +265,8 @@ class Registry:
             "code": {**record["code"], "created": event.time},
             **{key: value for key, value in record.items() if key not in ("model", "storage", "code")},
         }
+        if later:
+            assembled["added"] = later
         return Model(event.domain or "", event.number, ModelRecord.from_dict(assembled), archive)
 
 

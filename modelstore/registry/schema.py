@@ -51,7 +51,8 @@ CREATE TABLE holds (
     back INTEGER NOT NULL DEFAULT 0,  -- set by a rollback
     PRIMARY KEY (domain, state, since)
 ) WITHOUT ROWID;
-CREATE INDEX holds_now ON holds (domain, model) WHERE until IS NULL;
+CREATE INDEX holds_of_model ON holds (domain, model) WHERE until IS NULL;
+CREATE INDEX holds_of_state ON holds (domain, state, model) WHERE until IS NULL;
 CREATE TABLE notes (
     domain TEXT, number INTEGER, model INTEGER, kind TEXT NOT NULL, answers INTEGER, answered INTEGER,
     PRIMARY KEY (domain, number)
@@ -67,7 +68,8 @@ CREATE INDEX facts_by_value ON facts (path, value, model);
 """
 
 TEXTS = "CREATE VIRTUAL TABLE texts USING fts5 (text, domain UNINDEXED, model UNINDEXED, number UNINDEXED)"
-"""What `text=` searches. Some builds of SQLite come without FTS5; all but this works there."""
+"""What `text=` searches: each text with the row of its model and the number of its event. Some builds of SQLite come
+without FTS5; all but this works there."""
 
 OF_A_DOMAIN = ("logs", "events", "models", "lives", "holds", "notes", "condemned", "texts")
 """Tables whose rows belong to one log."""

@@ -11,8 +11,9 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from modelstore.anybody import ANYBODY, Anybody
 from modelstore.exceptions import (
     InvalidArgumentError,
     InvalidNameError,
@@ -26,16 +27,6 @@ from modelstore.registry.logs import Logs
 
 RESERVED = frozenset({"modelstore-deleted"})
 """Names that the ancestor uses for itself in its stores."""
-
-
-class Anybody:
-    """Stands for "whoever holds it" where the id of a holder, or None for nobody, may be expected."""
-
-    def __repr__(self) -> str:
-        return "ANYBODY"
-
-
-ANYBODY: Final = Anybody()
 
 
 @dataclass(frozen=True)
@@ -150,7 +141,7 @@ class States:
             number = queries.require_live(db, name, model_id)
             last = queries.first_value(db, queries.LAST_HOLDER, name, state.number)
             if not isinstance(expected, Anybody):
-                _check_holder(db, name, state, last, expected)
+                _check_holder(db, name, state, last, expected)  # in the commit: nobody can change it in between
             if last == number:
                 return None
             _check_requirements(db, name, number, state, states)
@@ -288,13 +279,14 @@ def _reason(reason: str | None) -> dict[str, str]:
 
 
 def _held(db: sqlite3.Connection, domain: str, model: int) -> frozenset[int]:
-    rows = db.execute("SELECT state FROM holds WHERE domain = ? AND model = ? AND until IS NULL", (domain, model))
+    rows = db.execute(
+        "SELECT state FROM holds INDEXED BY holds_of_model WHERE domain = ? AND model = ? AND until IS NULL",
+        (domain, model),
+    )
     return frozenset(row[0] for row in rows)
 
 
-def _check_holder(
-    db: sqlite3.Connection, domain: str, state: State, last: int | None, expected: str | Anybody | None
-) -> None:
+def _check_holder(db: sqlite3.Connection, domain: str, state: State, last: int | None, expected: str | None) -> None:
     actual = None if last is None else queries.id_of(db, domain, last)
     if actual != expected:
         raise StateConflictError(domain, state.name, expected=expected, actual=actual)

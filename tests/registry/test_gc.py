@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from modelstore.exceptions import ModelDeletedException, StorageError
+from modelstore.registry import removal
 from modelstore.registry.gc import GRACE, collect
 from modelstore.storage.memory import MemoryStorage
 from tests.registry.helpers import add, open_registry, record_of
@@ -29,7 +30,7 @@ def test_a_fresh_tombstone_and_a_fresh_orphan_are_kept(storage: MemoryStorage) -
     """Within seven days nothing is freed."""
     registry = open_registry(storage)
     add(registry, "d", "a")
-    registry.delete("d", "a")
+    removal.delete(registry, "d", "a")
     storage.write("archives/d/x/1/artifacts.tar", [[b"in flight"]])
     assert collect(registry).garbage == ()
     assert len(archives(storage)) == 2
@@ -39,7 +40,7 @@ def test_expired_tombstones_and_orphans_go(storage: MemoryStorage) -> None:
     """After seven days of the storage's clock, a deleted model's bytes and an orphan go; the living model stays."""
     registry = open_registry(storage)
     kept, gone = add(registry, "d", "kept"), add(registry, "d", "gone")
-    registry.delete("d", "gone")
+    removal.delete(registry, "d", "gone")
     storage.write("archives/d/x/1/artifacts.tar", [[b"orphan"]])
     later(storage, GRACE + timedelta(minutes=1))
     report = collect(registry, dry_run=True)
@@ -59,7 +60,7 @@ def test_a_purged_model_needs_no_grace(storage: MemoryStorage) -> None:
     """What a purge did not get to delete goes with the next gc."""
     registry = open_registry(storage)
     model = add(registry, "d", "a")
-    assert registry.delete("d", "a", purge=True) == model.archive["key"]
+    assert removal.delete(registry, "d", "a", purge=True) == model.archive["key"]
     assert [item.reason for item in collect(registry).garbage] == ["purged"]
     assert archives(storage) == []
 
@@ -105,7 +106,7 @@ def test_the_id_of_a_deleted_model_is_free_and_its_old_bytes_still_go(storage: M
     """A new model under the old id is a model of its own: gc frees the first one's archive only."""
     registry = open_registry(storage)
     old = add(registry, "d", "a")
-    registry.delete("d", "a")
+    removal.delete(registry, "d", "a")
     with pytest.raises(ModelDeletedException):
         registry.find("d", "a")
     new = add(registry, "d", "a")

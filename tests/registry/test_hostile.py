@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelstore.exceptions import IntegrityError, ModelStoreError
-from modelstore.registry import gc, keys
+from modelstore.registry import gc, keys, removal
 from modelstore.registry.events import FIRST_PREVIOUS, digest, seal
 from modelstore.registry.registry import Registry
 from modelstore.storage.memory import MemoryStorage
@@ -59,7 +59,7 @@ def ask_everything(registry: Registry) -> None:
         lambda: registry.models("d", "s"),
         lambda: registry.states.of("d", "a"),
         lambda: gc.collect(registry, dry_run=True),
-        lambda: registry.delete("d", "a", purge=True),
+        lambda: removal.delete(registry, "d", "a", purge=True),
         lambda: registry.domains(),
     ]
     for question in questions:
@@ -159,7 +159,7 @@ def test_a_purge_deletes_nothing_but_the_domains_own_archives(key: str) -> None:
     storage = MemoryStorage()
     add(open_registry(storage), "e", "b")
     write(storage, [{"body": uploaded(archive={"key": key})}])
-    assert open_registry(storage).delete("d", "a", purge=True) is None
+    assert removal.delete(open_registry(storage), "d", "a", purge=True) is None
 
 
 def test_a_purge_spares_the_archive_that_another_model_has_too() -> None:
@@ -167,8 +167,8 @@ def test_a_purge_spares_the_archive_that_another_model_has_too() -> None:
     storage = MemoryStorage()
     write(storage, [{"body": uploaded("a")}, {"body": uploaded("b")}])
     registry = open_registry(storage)
-    assert registry.delete("d", "a", purge=True) is None
-    assert registry.delete("d", "b", purge=True) == "archives/d/a/1/artifacts.tar"
+    assert removal.delete(registry, "d", "a", purge=True) is None
+    assert removal.delete(registry, "d", "b", purge=True) == "archives/d/a/1/artifacts.tar"
 
 
 @pytest.mark.parametrize("part", ["%FF", "%zz", "a b", "%2e", "d%C3%A9".lower()])

@@ -194,10 +194,12 @@ def test_what_a_deletion_costs_does_not_grow_with_the_models_in_a_state() -> Non
 
         with index.write() as db:
             db.executemany(
-                "INSERT INTO models (domain, number, model_id, archive) VALUES ('d', ?, ?, 'a')",
+                "INSERT INTO models (domain, number, model_id, archive, created, user, library)"
+                " VALUES ('d', ?, ?, 'a', '', '', '')",
                 ((number, str(number)) for number in range(holders)),
             )
-            db.executemany("INSERT INTO holds VALUES ('d', ?, 1, 1)", ((number,) for number in range(holders)))
+            rows = ((number, number) for number in range(holders))
+            db.executemany("INSERT INTO holds (domain, state, since, model) VALUES ('d', 1, ?, ?)", rows)
             db.set_progress_handler(count, 1)
             fold.apply(db, Event("d", 9999, DELETED, "2026-01-01T00:00:00.000000Z", "u", "m", "", {"model": 7}))
             db.set_progress_handler(None, 0)

@@ -16,6 +16,7 @@ from modelstore.exceptions import (
     ModelNotFoundException,
     StateNotFoundError,
 )
+from modelstore.registry import removal
 from modelstore.registry.registry import Registry
 from modelstore.storage.memory import MemoryStorage
 from tests.registry.helpers import open_registry, record_of
@@ -105,7 +106,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.oracle.uploads[domain].remove(model_id)
             self.oracle.leave(domain, model_id)
 
-        self.same(lambda: self.writers[writer].delete(domain, model_id), ideal)
+        self.same(lambda: removal.delete(self.writers[writer], domain, model_id), ideal)
 
     @rule(writer=WRITERS, state=STATES)
     def create_state(self, writer: int, state: str) -> None:
