@@ -24,6 +24,7 @@ from modelstore.notices import warn
 BUILTIN = (
     "modelstore.managers.annoy:AnnoyManager",
     "modelstore.managers.catboost:CatBoostManager",
+    "modelstore.managers.diffusers:DiffusersManager",
     "modelstore.managers.fastai:FastaiManager",
     "modelstore.managers.causalml:CausalMLManager",
     "modelstore.managers.imblearn:ImblearnManager",
