@@ -18,7 +18,7 @@ def encode(value: Any) -> Any:
     """JSON for a value; `decode(encode(value))` equals it in type and content.
 
     Takes None, bool, int, float, str, lists, tuples, dicts, ordered dicts and default dicts with any such keys, numpy's
-    numbers, and its arrays of numbers, texts or any of these as objects.
+    numbers, its arrays of numbers, texts or any of these as objects, and what `exact_pandas` takes.
 
     Raises:
         TypeError: it holds something else.
@@ -39,6 +39,10 @@ def encode(value: Any) -> Any:
         factory = next((name for name, known in _FACTORIES.items() if value.default_factory is known), None)
         if factory is not None:
             return {"default": factory, "items": [[encode(key), encode(item)] for key, item in value.items()]}
+    if kind.__module__.startswith("pandas."):
+        from modelstore.managers import exact_pandas
+
+        return {"pandas": exact_pandas.encode(value)}
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and value.dtype.kind == "O":
         return {"objects": [encode(item) for item in value.flat], "shape": list(value.shape)}
     if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "") in _NUMPY_KINDS:
@@ -70,6 +74,10 @@ def decode(value: Any) -> Any:
     if "default" in value:
         pairs = [(decode(key), decode(item)) for key, item in value["items"]]
         return defaultdict(_FACTORIES[value["default"]], pairs)
+    if "pandas" in value:
+        from modelstore.managers import exact_pandas
+
+        return exact_pandas.decode(value["pandas"])
     import numpy
 
     if "objects" in value:
