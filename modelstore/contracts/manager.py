@@ -267,8 +267,9 @@ def _run_elsewhere(root: Path, timeout_s: float) -> None:
 
 
 def _with(manager: Manager) -> Managers:
-    others = [other for other in all_managers().by_name.values() if other.name != manager.name]
-    return Managers([*others, manager])
+    known = all_managers().by_name
+    # In its place among them, as the first that recognises a path has it.
+    return Managers({**known, manager.name: manager}.values())
 
 
 def _importable(named: Any) -> str:

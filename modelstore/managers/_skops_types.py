@@ -1,7 +1,9 @@
 """The types that a skops file may hold and still count as safe, beyond those that skops trusts by itself.
 
 How each was reviewed, in the sources of scikit-learn 1.7 to 1.9, XGBoost 3.2, LightGBM 4.7, CatBoost 1.2,
-imbalanced-learn 0.14, scikit-survival 0.28, interpret 0.7, causalml 0.18, numpy 2 and scipy 1.15 to 1.18. A name in this list may stand anywhere in a file that somebody else made up, so for each it was read what happens when skops
+imbalanced-learn 0.14, scikit-survival 0.28, interpret 0.7, causalml 0.18, shap 0.51, numpy 2 and scipy 1.15 to 1.18.
+A name in this list may stand anywhere in a file that somebody else made up, so for each it was read what happens when
+skops
 
 - creates an instance by `cls.__new__` and sets any state on it (`__setstate__`, else `__dict__`),
 - calls it with any arguments (`ConstructorFromReduceNode` and the keys of a dict do that), or
@@ -10,8 +12,8 @@ imbalanced-learn 0.14, scikit-survival 0.28, interpret 0.7, causalml 0.18, numpy
 None of these imports, evaluates, unpickles, starts or writes anything. Left out for that reason: whatever takes a
 function by name or evaluates text (`scipy.stats` distributions run `exec` on their state, `functools.partial` calls
 what it is given, `PyFuncDistance` calls Python), functions that open files, and `numpy.memmap`. A class may have a
-method that writes a file or unpickles one (`save_model`, causalml's `load`): skops hands out no method that is not itself
-in the list, and where a model calls a method by a recorded name, its argument is the user's data.
+method that writes a file or unpickles one (`save_model`, causalml's `load`): skops hands out no method that is not
+in the list by its own name, and where a model calls a method that the file names, it gives it the user's data.
 
 Safe is meant as "runs no code of the file", as everywhere in modelstore. It does not mean that compiled code checks
 what it is given: a forged tree whose node or feature numbers are out of range can make `predict` crash or read memory
@@ -30,6 +32,7 @@ _DISTANCES = (
 
 _REVIEWED = {
     "builtins": "frozenset complex",
+    "collections": "OrderedDict",
     "numpy": "dtype amax amin around clip max mean median min nan_to_num nanmax nanmean nanmedian nanmin prod round "
     "std sum var",
     "scipy._lib.array_api_compat.numpy._aliases": "asarray",
@@ -81,14 +84,24 @@ _REVIEWED = {
     "sklearn.model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut LeavePGroupsOut "
     "LeavePOut PredefinedSplit RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedGroupKFold StratifiedKFold "
     "StratifiedShuffleSplit TimeSeriesSplit _CVIterableWrapper",
-    # Boosted models as steps of pipelines. The state is the framework's own model, as bytes or as text, which
-    # `__setstate__` hands to its parser; a handle that a file makes up is parsed as a model, and never used as an address.
+    # Boosted models as steps of pipelines. Their state is the framework's own model, as bytes or as text, which
+    # `__setstate__` hands to its parser: what a file says to be a handle is parsed, and never used as an address.
     "catboost.core": "CatBoost CatBoostClassifier CatBoostRanker CatBoostRegressor",
     "lightgbm.basic": "Booster",
     "lightgbm.sklearn": "LGBMClassifier LGBMModel LGBMRanker LGBMRegressor",
     "xgboost.core": "Booster",
     "xgboost.sklearn": "XGBClassifier XGBModel XGBRFClassifier XGBRFRegressor XGBRanker XGBRegressor",
     # What is built on scikit-learn, and sets no state but `__dict__`.
+    "causalml.inference.iv.drivlearner": "BaseDRIVLearner BaseDRIVRegressor XGBDRIVRegressor",
+    "causalml.inference.meta.drlearner": "BaseDRClassifier BaseDRLearner BaseDRRegressor XGBDRRegressor",
+    "causalml.inference.meta.rlearner": "BaseRClassifier BaseRLearner BaseRRegressor XGBRClassifier XGBRRegressor",
+    "causalml.inference.meta.slearner": "BaseSClassifier BaseSLearner BaseSRegressor",
+    "causalml.inference.meta.tlearner": "BaseTClassifier BaseTLearner BaseTRegressor MLPTRegressor XGBTClassifier "
+    "XGBTRegressor",
+    "causalml.inference.meta.tmle": "TMLELearner",
+    "causalml.inference.meta.xlearner": "BaseXClassifier BaseXLearner BaseXRegressor",
+    "causalml.optimize.policylearner": "PolicyLearner",
+    "causalml.propensity": "ElasticNetPropensityModel GradientBoostedPropensityModel LogisticRegressionPropensityModel",
     "imblearn.base": "FunctionSampler",
     "imblearn.combine._smote_enn": "SMOTEENN",
     "imblearn.combine._smote_tomek": "SMOTETomek",
@@ -116,6 +129,15 @@ _REVIEWED = {
     "interpret.glassbox._ebm._ebm": "DPExplainableBoostingClassifier DPExplainableBoostingRegressor "
     "ExplainableBoostingClassifier ExplainableBoostingRegressor",
     "scipy.optimize._optimize": "OptimizeResult",
+    # Explainers without the function `link`, which modelstore names by itself, and what they hold.
+    "shap._explanation": "Explanation OpHistoryItem",
+    "shap.explainers._linear": "LinearExplainer",
+    "shap.explainers._tree": "IsoTree SingleTree TreeEnsemble TreeExplainer",
+    "shap.explainers.other._coefficient": "Coefficient",
+    "shap.explainers.other._random": "Random",
+    "shap.maskers._tabular": "Impute Independent Partition",
+    "slicer.slicer": "Slicer",
+    "slicer.slicer_internal": "Alias AliasLookup Obj",
     "sksurv.ensemble.boosting": "ComponentwiseGradientBoostingSurvivalAnalysis GradientBoostingSurvivalAnalysis "
     "_ComponentwiseLeastSquares",
     "sksurv.ensemble.forest": "ExtraSurvivalTrees RandomSurvivalForest",
@@ -128,8 +150,9 @@ _REVIEWED = {
     "sksurv.meta.ensemble_selection": "EnsembleAverage EnsembleSelection EnsembleSelectionRegressor MeanEstimator "
     "MeanRankEstimator",
     "sksurv.meta.stacking": "Stacking",
-    "sksurv.metrics": "as_concordance_index_ipcw_scorer as_cumulative_dynamic_auc_scorer as_integrated_brier_score_scorer "
-    "brier_score concordance_index_censored concordance_index_ipcw cumulative_dynamic_auc integrated_brier_score",
+    "sksurv.metrics": "as_concordance_index_ipcw_scorer as_cumulative_dynamic_auc_scorer "
+    "as_integrated_brier_score_scorer brier_score concordance_index_censored concordance_index_ipcw "
+    "cumulative_dynamic_auc integrated_brier_score",
     "sksurv.nonparametric": "CensoringDistributionEstimator SurvivalFunctionEstimator",
     "sksurv.preprocessing": "OneHotEncoder",
     "sksurv.svm.minlip": "HingeLossSurvivalSVM MinlipSurvivalAnalysis",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from modelstore.managers.sklearn import SklearnManager
 
 
@@ -23,9 +21,3 @@ class InterpretManager(SklearnManager):
         "DecisionListClassifier and the APLR models, which other packages implement, are not stored.",
         "Explanations and explainers of other models are not stored: make them again from the model.",
     )
-
-    def object_parameters(self, obj: Any) -> dict[str, Any]:
-        """`get_params()`; of a model that has none, the attributes that fitting did not add."""
-        if hasattr(obj, "get_params"):
-            return super().object_parameters(obj)
-        return {name: value for name, value in vars(obj).items() if not name.endswith("_")}

@@ -56,9 +56,14 @@ class ModelFileManager(ObjectManager):
         name = state["path"]
         if not isinstance(name, str) or os.path.isabs(name) or ".." in name.split("/"):
             raise IntegrityError("the record", "managers", f"the path {name!r} does not lie in the archive")
-        target = Path(tempfile.mkdtemp(dir=_copies(os.getpid()))) / os.path.basename(name)
-        _copy(folder / name, target)
-        return target
+        return private_copy(folder / name)
+
+
+def private_copy(source: Path) -> Path:
+    """A writable copy of a file or folder below a temporary folder, which is removed when this process ends."""
+    target = Path(tempfile.mkdtemp(dir=_copies(os.getpid()))) / source.name
+    _copy(source, target)
+    return target
 
 
 def _path(obj: Any) -> Path | None:

@@ -18,7 +18,12 @@ PICKLE = "model.pkl"
 
 
 def save_pickle(
-    obj: Any, folder: ModelFolder, name: str, refusal: str, travels: Callable[[str], bool] | None = None
+    obj: Any,
+    folder: ModelFolder,
+    name: str,
+    refusal: str,
+    travels: Callable[[str], bool] | None = None,
+    persistent_id: Callable[[Any], Any] | None = None,
 ) -> Saved:
     """Pickle `obj` to the file `name`; classes and functions that no import finds go in by value.
 
@@ -26,13 +31,14 @@ def save_pickle(
         refusal: how the error is to start when it cannot be pickled, such as "this forecaster cannot be pickled".
         travels: says of a module's name whether its code is to go in by value too; the state's `by_value` then names
             the modules of which it did.
+        persistent_id: see `pickle.Pickler.persistent_id`.
 
     Raises:
         UnsupportedObjectError: it cannot be pickled.
     """
     file = PieceWriter()
     try:
-        pickled = pickling.dump(obj, file, travels=travels)
+        pickled = pickling.dump(obj, file, persistent_id, travels=travels)
     except Exception as error:  # the objects' own methods raise whatever they like
         raise UnsupportedObjectError(
             f"{refusal} ({error}): take out of it what holds a file, a lock or a connection", class_name(obj)
@@ -42,11 +48,14 @@ def save_pickle(
     return Saved("pickle", state, pickled=[name], modules=pickled.modules, by_value=pickled.by_value)
 
 
-def load_pickle(path: Path, subject: str, policy: PicklePolicy) -> Any:
+def load_pickle(
+    path: Path, subject: str, policy: PicklePolicy, persistent_load: Callable[[Any], Any] | None = None
+) -> Any:
     """Unpickle a file that `save_pickle` wrote.
 
     Args:
         subject: what it is, for errors; the file's name is added.
+        persistent_load: the inverse of the `persistent_id` that it was saved with.
 
     Raises:
         PickleNotAllowedError: the policy refuses.
@@ -56,7 +65,7 @@ def load_pickle(path: Path, subject: str, policy: PicklePolicy) -> Any:
         raise IntegrityError(subject, "file", f"{path.name} is not there")
     with open(path, "rb") as file:
         try:
-            return pickling.load(file, f"{subject} in {path.name}", policy)
+            return pickling.load(file, f"{subject} in {path.name}", policy, persistent_load)
         except (EOFError, pickle.UnpicklingError) as error:
             raise IntegrityError(subject, path.name, f"it cannot be unpickled: {error}") from error
 

@@ -224,7 +224,7 @@ def _pickler_class(persistent: bool) -> Any:
         def collect(self, obj: Any, module: Any) -> None:
             if isinstance(obj, types.ModuleType):
                 by_value = module not in sys.modules
-            elif isinstance(obj, types.BuiltinFunctionType):  # it has no byte code
+            elif isinstance(obj, types.BuiltinFunctionType) or module == "builtins":  # it has no byte code
                 return None if module is None else self.pickled.modules.add(module)
             else:
                 by_value = not is_importable(obj)

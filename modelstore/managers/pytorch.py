@@ -73,13 +73,15 @@ class PyTorchManager(Manager):
             InvalidArgumentError: an optimizer is asked for, or `into` is given, where there is nothing to load so; the
                 device is not there, or is asked for with `into`, which is filled where it lies.
         """
+        from modelstore.managers._torch.devices import asked_device
+
         if request.with_optimizer and _OPTIMIZER not in request.keywords:
             raise InvalidArgumentError(
                 "with_optimizer", "this model was uploaded without an optimizer: load it without with_optimizer=True"
             )
         subjects = [keyword for keyword in request.keywords if keyword != _OPTIMIZER]
         targets = _targets(request.into, subjects)
-        device = _device(request)
+        device = asked_device(request)
         loaded: dict[str, Any] = {}
         storages: dict[str, Any] = {}
         for keyword in subjects:
@@ -180,14 +182,6 @@ def _targets(into: Any, subjects: list[str]) -> Mapping[str, Any]:
             "into", f"into= is to be a mapping from {', '.join(subjects) or 'a model'} to the module to fill"
         )
     return into
-
-
-def _device(request: LoadRequest) -> str | None:
-    from modelstore.managers._torch.devices import checked_device
-
-    if request.into is not None and request.device is not None:
-        raise InvalidArgumentError("device", "into= is filled on the devices that it lies on: move it there instead")
-    return checked_device(request.device)
 
 
 def _holds_tensors(root: Any) -> bool:

@@ -7,6 +7,7 @@ was, is pickled, and the record says what it was and why.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class SklearnManager(ObjectManager):
 
     def object_parameters(self, obj: Any) -> dict[str, Any]:
         """`get_params(deep=True)`, with text for long arrays and, later, for nested estimators."""
-        return {name: _short(value) for name, value in obj.get_params(deep=True).items()}
+        return {name: _short(value) for name, value in _parameters(obj).items()}
 
 
 def _dump(obj: Any) -> list[memoryview]:
@@ -126,12 +127,19 @@ def _reason(obj: Any, error: Exception) -> str:
     if not isinstance(error, Objection):
         return f"{type(error).__name__}: {error}"[:300]
     culprit = error.culprit
-    try:
-        parameters = obj.get_params(deep=True)
-    except Exception:
-        parameters = {}
+    parameters = _parameters(obj)
     where = next((name for name, part in parameters.items() if part is culprit or type(part) is culprit), None)
     return f"parameter {where!r}: {error}" if where else str(error)
+
+
+def _parameters(obj: Any) -> dict[str, Any]:
+    """`get_params(deep=True)`; where a class has none, or breaks its rules, the attributes named as the constructor's
+    arguments are."""
+    try:
+        return dict(obj.get_params(deep=True))
+    except Exception:
+        names = inspect.signature(type(obj)).parameters
+        return {name: value for name, value in vars(obj).items() if name in names}
 
 
 def _short(value: Any) -> Any:

@@ -43,3 +43,7 @@ class SksurvManager(SklearnManager):
         *SklearnManager.distributions,
     )
     extra = "sksurv"
+    limits = (
+        "OneHotEncoder and ClinicalKernelTransform remember the library of the frame that they were fitted on, and a "
+        "fitted EnsembleSelection a function: they are pickled.",
+    )

@@ -57,6 +57,12 @@ def test_importable_things_go_by_reference_and_are_named() -> None:
     assert pickle.loads(data)[2] == PicklePolicy(True)
 
 
+def test_a_bound_method_of_an_importable_class_holds_no_byte_code() -> None:
+    """The builtin types that no import finds under their own name, such as that of methods, are not code."""
+    _, pickled = pickling.dumps(PicklePolicy(True).require)
+    assert not pickled.by_value
+
+
 @pytest.mark.parametrize("made", ["lambda", "local function", "local class", "instance of a local class"])
 def test_what_no_import_finds_goes_by_value(made: str) -> None:
     """Lambdas, local functions and local classes are stored with their code, and that is reported."""

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from modelstore.exceptions import InvalidArgumentError
+from modelstore.managers.base import LoadRequest
 
 
 def checked_device(device: Any) -> str | None:
@@ -27,6 +28,17 @@ def checked_device(device: Any) -> str | None:
             "device", f"torch cannot use the device {device!r} here; there are {', '.join(devices())}"
         ) from error
     return str(found)
+
+
+def asked_device(request: LoadRequest) -> str | None:
+    """The device that a load asks for.
+
+    Raises:
+        InvalidArgumentError: as `checked_device`; or `into` is given too, which lies somewhere already.
+    """
+    if request.into is not None and request.device is not None:
+        raise InvalidArgumentError("device", "into= is filled on the devices that it lies on: move it there instead")
+    return checked_device(request.device)
 
 
 def devices() -> list[str]:

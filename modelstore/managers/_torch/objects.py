@@ -81,13 +81,30 @@ def _save_module(
     # First the skeleton: a layer that makes the tensors of its state dict anew is then found to hold them already.
     if not weights_only:
         write_pickle(module, folder, SKELETON, PersistentIds(storages), saved)
-    if state is None:
-        return
-    tree = TreeWriter(storages, reuse=not weights_only)
+    if state is not None:
+        _save_state(state, folder, storages, saved, reuse=not weights_only)
+
+
+def save_weights(module: torch.nn.Module, folder: ModelFolder, storages: StorageWriter, saved: Saved) -> None:
+    """Write the state dict of a module whose pickle somebody else writes; `StoredObject.fill` reads it.
+
+    Raises:
+        UnsupportedObjectError: the module holds no data of its own, or is TorchScript.
+    """
+    refusals.refuse_module(module)
+    refusals.refuse_script(module)
+    state = _state_dict(module, required=False)
+    _offer_names(module, state, storages)
+    if state is not None:
+        _save_state(state, folder, storages, saved, reuse=False)
+
+
+def _save_state(state: Any, folder: ModelFolder, storages: StorageWriter, saved: Saved, reuse: bool) -> None:
+    tree = TreeWriter(storages, reuse)
     fields = {"format": _FORMAT, "state_dict": tree.write(state), "tensors": tree.tensors}
     _add_json(folder, TENSORS, fields)
     if tree.others:
-        write_pickle(tree.others, folder, EXTRA_STATE, PersistentIds(storages, reuse=not weights_only), saved)
+        write_pickle(tree.others, folder, EXTRA_STATE, PersistentIds(storages, reuse=reuse), saved)
 
 
 def _state_dict(module: torch.nn.Module, required: bool) -> Any:

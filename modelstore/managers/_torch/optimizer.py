@@ -43,15 +43,8 @@ def save_optimizer(
         known.update((id(parameter), ("parameter", name)) for name, parameter in model.named_parameters())
         if not any(id(parameter) in known for group in optimizer.param_groups for parameter in group["params"]):
             warn("none of the optimizer's parameters is the model's: it does not train it")
-    state: Any = optimizer.__getstate__()  # type: ignore[no-untyped-call, unused-ignore]
-    # torch's own state lacks what a class sets in __init__ (LBFGS would not load), so the rest goes beside it.
-    rest = {
-        name: value
-        for name, value in vars(optimizer).items()
-        if name not in state and name not in _MADE_ANEW and not name.startswith("_optimizer_")
-    }
     saved = Saved(format="safetensors + pickle")
-    write_pickle((type(optimizer), state, rest), folder, SKELETON, PersistentIds(storages, known), saved)
+    write_pickle((type(optimizer), *parts(optimizer)), folder, SKELETON, PersistentIds(storages, known), saved)
     storages.write(folder, WEIGHTS)
     return saved
 
@@ -83,11 +76,28 @@ def load_optimizer(
 
     cls, state, rest = read_pickle(folder / SKELETON, policy, PersistentObjects(storages, resolve))
     optimizer: torch.optim.Optimizer = cls.__new__(cls)
+    fill(optimizer, state, rest, device)
+    return optimizer
+
+
+def parts(optimizer: torch.optim.Optimizer) -> tuple[Any, dict[str, Any]]:
+    """An optimizer's state as torch pickles it, and what that lacks; `fill` takes both."""
+    state: Any = optimizer.__getstate__()  # type: ignore[no-untyped-call, unused-ignore]
+    # torch's own state lacks what a class sets in __init__ (LBFGS would not load), so the rest goes beside it.
+    rest = {
+        name: value
+        for name, value in vars(optimizer).items()
+        if name not in state and name not in _MADE_ANEW and not name.startswith("_optimizer_")
+    }
+    return state, rest
+
+
+def fill(optimizer: torch.optim.Optimizer, state: Any, rest: dict[str, Any], device: str | None) -> None:
+    """Make an optimizer of a new object of its class."""
     optimizer.__setstate__(state)
     vars(optimizer).update(rest)
     if device not in (None, "meta"):
         _place_steps(optimizer)
-    return optimizer
 
 
 def _place_steps(optimizer: torch.optim.Optimizer) -> None:

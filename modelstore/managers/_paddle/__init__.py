@@ -1,0 +1,1 @@
+"""How Paddle's objects become files: tensors, skeletons, programs. `paddle.py` puts them together."""
