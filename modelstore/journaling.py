@@ -61,11 +61,11 @@ def _entry(
 ) -> JournalEntry:
     if event.kind != kinds.UPLOADED:
         return JournalEntry(event, open=event.number in open_notes)
-    record = registry.numbered(domain, event.number).record
+    record = registry.numbered(domain, event.number, later=False).record
     before = _before(db, domain, event.number)
     if before is None:
         return JournalEntry(event, record)
-    other: ModelRecord = registry.numbered(domain, before).record
+    other: ModelRecord = registry.numbered(domain, before, later=False).record
     return JournalEntry(event, record, queries.id_of(db, domain, before), changes(other, record))
 
 

@@ -179,8 +179,11 @@ class Registry:
             return queries.holder(db, domain, then, state)
         return queries.latest(db, domain, then)
 
-    def numbered(self, domain: str, number: int) -> Model:
+    def numbered(self, domain: str, number: int, later: bool = True) -> Model:
         """The model of an upload event that has been folded here, deleted or not.
+
+        Args:
+            later: with what was said of it after its upload.
 
         Raises:
             IntegrityError: it is not in the local index (any more).
@@ -189,8 +192,8 @@ class Registry:
         assert index is not None
         with index.read() as db:
             event = self.logs.event(index, domain, number)
-            later = addenda.added(db, domain, number, queries.NOW)
-        return self.model(event, later)
+            added = addenda.added(db, domain, number, queries.NOW) if later else None
+        return self.model(event, added)
 
     def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
         """Whether the domain holds a model of this id, deleted ones not counted."""

@@ -91,7 +91,10 @@ class JournalEntry:
             head = f"{model} is now in **{_escape(event.state or 'a state')}**{how}"
         elif event.kind == "described":
             values = {**(event.details.get("metrics") or {}), **(event.details.get("tags") or {})}
-            told = ", ".join(f"{_escape(name)} {_escape(short(value))}" for name, value in values.items())
+            told = ", ".join(
+                f"{_escape(name)} {'taken away' if value is None else _escape(short(value))}"
+                for name, value in values.items()
+            )
             return f"{model}: {told}", []
         elif event.kind == "retired":
             head = f"deleted {', '.join(f'`{each}`' for each in event.details.get('models', ()))}"
