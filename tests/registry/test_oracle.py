@@ -1,4 +1,4 @@
-"""Any sequence of registry operations by several writers equals a plain in-memory oracle, now and at every past time."""
+"""Any sequence of operations by several writers equals a plain in-memory oracle, now and at every past time."""
 
 from __future__ import annotations
 
@@ -242,7 +242,9 @@ class RegistryMachine(RuleBasedStateMachine):
             if state not in self.oracle.states:
                 self.oracle.states.append(state)
                 self.oracle.rules[state] = (exclusive, requires)
-            elif self.oracle.rules[state] != (exclusive, requires):
+            elif self.oracle.rules[state] != (exclusive, requires) or any(
+                (other, state) in self.oracle.broken for other in requires
+            ):
                 raise InvalidArgumentError("exclusive", "other rules")
 
         self.same(lambda: self.writers[writer].states.create(state, exclusive, requires), ideal)
@@ -253,9 +255,8 @@ class RegistryMachine(RuleBasedStateMachine):
             self.oracle.check_state(state)
             self.oracle.states.remove(state)
             self.oracle.broken = {pair for pair in self.oracle.broken if pair[1] != state}
-            self.oracle.broken |= {
-                (state, other) for other in self.oracle.states if state in self.oracle.rules[other][1]
-            }
+            requiring = [other for other in self.oracle.states if state in self.oracle.rules[other][1]]
+            self.oracle.broken |= {(state, other) for other in requiring}
             self.oracle.held = {key: uids for key, uids in self.oracle.held.items() if key[1] != state}
             self.oracle.stacks = {key: uids for key, uids in self.oracle.stacks.items() if key[1] != state}
 
