@@ -43,6 +43,7 @@ BUILTIN = (
     "modelstore.managers.sentence_transformers:SentenceTransformersManager",
     "modelstore.managers.shap:ShapManager",
     "modelstore.managers.sklearn:SklearnManager",
+    "modelstore.managers.sktime:SktimeManager",
     "modelstore.managers.skorch:SkorchManager",
     "modelstore.managers.sksurv:SksurvManager",
     "modelstore.managers.spacy:SpacyManager",
