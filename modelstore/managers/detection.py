@@ -35,6 +35,7 @@ BUILTIN = (
     "modelstore.managers.jax:JaxManager",
     "modelstore.managers.lightgbm:LightGBMManager",
     "modelstore.managers.orbax:OrbaxManager",
+    "modelstore.managers.onnx:OnnxManager",
     "modelstore.managers.paddle:PaddleManager",
     "modelstore.managers.peft:PeftManager",
     "modelstore.managers.prophet:ProphetManager",
