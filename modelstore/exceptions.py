@@ -264,13 +264,14 @@ class PickleNotAllowedError(ModelStoreError, PermissionError):
 
 
 class RuntimeMismatchError(ModelStoreError, RuntimeError):
-    """The model holds code that was pickled by value on another minor version of Python."""
+    """The model holds what only the version that wrote it reads: byte code of Python, or a server's own format."""
 
-    def __init__(self, saved: str, running: str, subject: str) -> None:
+    def __init__(self, saved: str, running: str, subject: str, message: str | None = None) -> None:
         self.saved = saved
         self.running = running
         super().__init__(
-            f"{subject} holds code that was defined in a notebook or script and stored as byte code of Python {saved}; "
+            message
+            or f"{subject} holds code that was defined in a notebook or script and stored as byte code of Python {saved}; "
             f"this is Python {running}: load it with Python {saved}, or move the code into an installed package"
         )
 

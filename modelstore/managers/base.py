@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -156,11 +156,25 @@ class ObjectManager(Manager):
         return whole
 
     def load(self, request: LoadRequest) -> Any:
-        """Load each object by `load_object`."""
+        """Load each object by `load_object`; of several, `into` maps the keywords of those to fill to what fills them.
+
+        Raises:
+            InvalidArgumentError: `into` is no such mapping.
+        """
         if len(request.keywords) == 1:
             return self.load_object(request.folder, request.state, request)
+        into = {} if request.into is None else request.into
+        if (
+            not isinstance(into, Mapping)
+            or not set(into) <= set(request.keywords)
+            or (not into and request.into is not None)
+        ):
+            words = ", ".join(request.keywords)
+            raise InvalidArgumentError("into", f"into= is to be a mapping from {words} to the object to fill")
         return {
-            keyword: self.load_object(request.folder / keyword, request.state[keyword], request)
+            keyword: self.load_object(
+                request.folder / keyword, request.state[keyword], replace(request, into=into.get(keyword))
+            )
             for keyword in request.keywords
         }
 

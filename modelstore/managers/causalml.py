@@ -45,7 +45,7 @@ class CausalMLManager(SklearnManager):
     )
     extra = "causalml"
     limits = (
-        "DragonNet and CEVAE, which are built on TensorFlow, PyTorch or JAX, are not stored: upload the networks in them.",
+        "DragonNet and CEVAE, built on TensorFlow, PyTorch or JAX, are not stored: upload the networks in them.",
         "What is made of one data set and not applied to another (sensitivity analyses, matching searches, value "
         "estimators) is not stored.",
     )

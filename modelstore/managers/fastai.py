@@ -19,6 +19,8 @@ from modelstore.notices import warn
 _LIVE = {"lock"}
 _BATCH = {"dl": None, "xb": (None,), "yb": (None,), "pred": None, "loss": None}
 """What a learner holds of the batch it worked on last, and what fastai itself sets it to when training ends."""
+_RECORDED = ("lrs", "iters", "losses", "values")
+"""The history of a training, which fastai's `Recorder` leaves out of its pickle."""
 
 
 class FastaiManager(ObjectManager):
@@ -50,9 +52,12 @@ class FastaiManager(ObjectManager):
         attributes = {name: value for name, value in vars(obj).items() if name not in _LIVE}
         attributes.update({name: value for name, value in _BATCH.items() if name in attributes})
         attributes["dls"] = _without_data(obj.dls)
+        recorded = vars(attributes["recorder"]) if "recorder" in attributes else {}
+        history = {name: recorded[name] for name in _RECORDED if name in recorded}
+        content = {"attributes": attributes, "history": history}
         wrapped = getattr(obj.opt, "opt", None)
         optimizers = [wrapped] if isinstance(wrapped, torch.optim.Optimizer) else []
-        return save_holder(obj, attributes, obj.model, optimizers, folder)
+        return save_holder(obj, content, obj.model, optimizers, folder)
 
     def load_object(self, folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
         """Build the learner, or fill the one that the caller has built.
@@ -70,8 +75,10 @@ class FastaiManager(ObjectManager):
                 raise InvalidArgumentError("into", f"into= takes a Learner, not a {class_name(request.into)}")
             fill_module(folder, state, request.policy, request.into.model)
             return request.into
-        learner, attributes = load_holder(folder, state, request.policy, device)
-        learner.__setstate__(attributes)
+        learner, content = load_holder(folder, state, request.policy, device)
+        learner.__setstate__(content["attributes"])
+        if content["history"]:
+            vars(learner.recorder).update(content["history"])
         dls = learner.dls
         recorded = getattr(dls, "device", None)
         if dls is not None and (device is not None or (recorded is not None and not is_available(str(recorded)))):

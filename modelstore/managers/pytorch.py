@@ -20,6 +20,7 @@ class PyTorchManager(Manager):
     """Storages in safetensors, the rest of a module in a pickle, a state dict's rest in JSON; see `_torch`."""
 
     name: ClassVar[str] = "pytorch"
+    title: ClassVar[str] = "PyTorch"
     claims: ClassVar[tuple[str, ...]] = (
         "torch.nn.modules.module:Module",
         "torch.optim.optimizer:Optimizer",
@@ -36,6 +37,16 @@ class PyTorchManager(Manager):
     load_options: ClassVar[tuple[str, ...]] = ("into", "with_optimizer", "device")
     distributions: ClassVar[tuple[str, ...]] = ("torch", "numpy", "cloudpickle")
     extra: ClassVar[str | None] = "torch"
+    restores_as: ClassVar[str] = (
+        "the same class; with `with_optimizer=True`, `(model, optimizer)`; with `into=module`, that module"
+    )
+    limits: ClassVar[tuple[str, ...]] = (
+        "one shard of a sharded model (FSDP, `DTensor`) is refused: gather the state dict, or save it with "
+        "`torch.distributed.checkpoint` and upload that folder",
+        "tensors on the meta device hold no data and are refused",
+        "modules with parametrizations cannot be pickled: `weights_only=True`, and `into=` on load",
+        "what `torch.compile` and data parallelism wrap is stored without the wrapper",
+    )
 
     def recognises(self, obj: Any) -> bool:
         """A dict that holds tensors or modules, up to four levels down: a state dict, a checkpoint."""

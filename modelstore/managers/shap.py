@@ -1,8 +1,8 @@
 """shap: explainers and explanations, alone or beside the model that they explain.
 
-shap's own `save` is a sequence of pickles, and what it writes of a tree explainer its `load` does not read. An explainer
-of trees or of a linear model is arrays, though, and the parsed model: skops holds those. What skops does not hold is
-taken out and named in the record (the link function, which is compiled). Explainers of any function are pickled.
+shap's own `save` is a sequence of pickles, and what it writes of a tree explainer its `load` does not read. An
+explainer of trees or of a linear model is arrays, though, and the parsed model: skops holds those. What skops does not
+hold, such as the compiled link function, is taken out and named in the record. Explainers of any function are pickled.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ShapManager(SklearnManager):
     extra = "shap"
     exactness = "bit for bit; explainers that sample give equal values where they have a seed"
     limits = (
-        "Explainers of a function (kernel, permutation, exact, partition, sampling) hold that function and are pickled; "
-        "so are deep and gradient explainers, with the network in them.",
+        "Explainers of a function (kernel, permutation, exact, partition, sampling) hold it and are pickled; so are deep "
+        "and gradient explainers, with the network in them.",
     )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:

@@ -133,8 +133,7 @@ def _reason(obj: Any, error: Exception) -> str:
 
 
 def _parameters(obj: Any) -> dict[str, Any]:
-    """`get_params(deep=True)`; where a class has none, or breaks its rules, the attributes named as the constructor's
-    arguments are."""
+    """`get_params(deep=True)`; of a class that has none or breaks its rules, what is called as its arguments are."""
     try:
         return dict(obj.get_params(deep=True))
     except Exception:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelstore.exceptions import IntegrityError, InvalidArgumentError
+from modelstore.exceptions import IntegrityError
 from modelstore.folder import ModelFolder
 from modelstore.managers._tensorflow.keras_files import describe_keras, load_keras, save_keras
 from modelstore.managers._tensorflow.saved_models import describe_module, load_module, save_module
@@ -38,22 +37,6 @@ class TensorflowManager(ObjectManager):
         if KERAS_LAYER in names:
             return save_keras(obj, folder, is_model=KERAS_MODEL in names)
         return save_module(obj, folder)
-
-    def load(self, request: LoadRequest) -> Any:
-        """As every manager; of several objects, `into` maps the keywords of those to be filled to what fills them."""
-        into = request.into
-        if into is None or len(request.keywords) == 1:
-            return super().load(request)
-        if not isinstance(into, Mapping) or not into or not set(into) <= set(request.keywords):
-            raise InvalidArgumentError(
-                "into", f"into= is to be a mapping from {', '.join(request.keywords)} to the object to fill"
-            )
-        return {
-            keyword: self.load_object(
-                request.folder / keyword, request.state[keyword], replace(request, into=into.get(keyword))
-            )
-            for keyword in request.keywords
-        }
 
     def load_object(self, folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
         """Build what was saved, or fill `into`."""

@@ -158,7 +158,7 @@ class TestInterpret(BuiltinContract):
         }
 
     def test_boosting_machines_need_no_pickle(self, tmp_path_factory: Any) -> None:
-        """They lie in a skops file; a user's class in it asks for trust, and frames in the other models for a pickle."""
+        """They lie in a skops file, where a user's class asks for trust; frames in the other models take a pickle."""
         for name, outcome in self._outcomes(tmp_path_factory).items():
             boosted = isinstance(outcome.objects["model"], EBMModel)
             assert outcome.saved.format == ("skops" if boosted or name.startswith("unfitted") else "pickle"), name

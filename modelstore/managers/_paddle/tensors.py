@@ -129,7 +129,7 @@ def _entry(described: Mapping[str, Any]) -> Entry:
 def _item_size(dtype: str) -> int:
     import numpy
 
-    return numpy.dtype(_SAME_SIZE.get(dtype, dtype)).itemsize
+    return int(numpy.dtype(_SAME_SIZE.get(dtype, dtype)).itemsize)
 
 
 def _memory(tensor: paddle.Tensor) -> memoryview:

@@ -43,13 +43,13 @@ _SHELL = "shell"
 
 
 def save_holder(
-    holder: Any, attributes: dict[str, Any], module: Any, optimizers: Iterable[Any], folder: ModelFolder
+    holder: Any, content: dict[str, Any], module: Any, optimizers: Iterable[Any], folder: ModelFolder
 ) -> Saved:
     """Save an object that holds a module.
 
     Args:
         holder: the object.
-        attributes: what is to be its `vars()` when it has been loaded.
+        content: what it takes to fill an empty object of its class, such as its attributes.
         module: the module that it trains; None if it has none yet.
         optimizers: optimizers of torch's own classes, wherever they are referred to.
         folder: where the files go.
@@ -65,7 +65,7 @@ def save_holder(
     rest = StorageWriter(weights)
     known = list(optimizers)
     shells = {id(obj): (_SHELL, at, type(obj)) for at, obj in enumerate([holder, *known])}
-    skeleton = holder, attributes, [parts(optimizer) for optimizer in known]
+    skeleton = holder, content, [parts(optimizer) for optimizer in known]
     write_pickle(skeleton, folder, SKELETON, PersistentIds(rest, shells), saved)
     rest.write(folder, REST)
     saved.format = "safetensors + pickle"
@@ -76,7 +76,7 @@ def load_holder(folder: Path, state: Mapping[str, Any], policy: PicklePolicy, de
     """Load what `save_holder` has saved.
 
     Returns:
-        An object of the holder's class without attributes, and the attributes.
+        An object of the holder's class without attributes, and the content.
 
     Raises:
         PickleNotAllowedError: the policy refuses.
@@ -94,13 +94,13 @@ def load_holder(folder: Path, state: Mapping[str, Any], policy: PicklePolicy, de
 
     found = read_pickle(folder / SKELETON, policy, PersistentObjects(rest, resolve))
     try:
-        holder, attributes, optimizers = found
+        holder, content, optimizers = found
     except (TypeError, ValueError) as error:
-        raise IntegrityError(SKELETON, "content", f"it holds no object with its attributes ({error})") from error
+        raise IntegrityError(SKELETON, "content", f"it holds no object with its content ({error})") from error
     for at, (inner, further) in enumerate(optimizers, start=1):
         if at in shells:
             fill(shells[at], inner, further, device)
-    return holder, attributes
+    return holder, content
 
 
 def fill_module(folder: Path, state: Mapping[str, Any], policy: PicklePolicy, module: torch.nn.Module) -> None:

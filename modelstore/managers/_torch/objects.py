@@ -16,6 +16,7 @@ What a state dict holds beside tensors and plain values (`get_extra_state`, quan
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +180,7 @@ def read_pickle(path: Path, policy: PicklePolicy, persistent_load: Callable[[Any
 
     Raises:
         PickleNotAllowedError: the policy refuses.
-        IntegrityError: the file is missing.
+        IntegrityError: the file is missing, or is no pickle.
     """
     import torch
 
@@ -190,6 +191,8 @@ def read_pickle(path: Path, policy: PicklePolicy, persistent_load: Callable[[Any
         if error.filename != str(path):
             raise
         raise IntegrityError(path.name, "file", "it is not there") from error
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise IntegrityError(path.name, "content", f"it cannot be unpickled: {error}") from error
     finally:
         # torch keeps every sparse tensor that it has rebuilt until it is asked to check them.
         torch._utils._validate_loaded_sparse_tensors()

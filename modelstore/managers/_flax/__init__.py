@@ -1,0 +1,1 @@
+"""The parts of the flax manager: arrays, the structure that holds them, and the code that it names."""
