@@ -112,10 +112,13 @@ class ModelExistsException(ModelStoreError, ValueError):
 
 
 class StateNotFoundError(ModelStoreError, ValueError):
-    """No such model state has been created."""
+    """No such model state has been created, or not yet at the time that was asked about."""
 
-    def __init__(self, state_name: str, known: Sequence[str] = ()) -> None:
+    def __init__(self, state_name: str, known: Sequence[str] = (), at: str | None = None) -> None:
         self.state_name = state_name
+        if at is not None:
+            super().__init__(f"there was no model state {state_name!r} at {at}")
+            return
         hint = _did_you_mean(state_name, known) or f"create it with create_model_state({state_name!r})"
         super().__init__(f"there is no model state {state_name!r}; {hint}")
 

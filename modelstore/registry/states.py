@@ -239,7 +239,7 @@ class States:
                 number = queries.state_at(db, name, at)
             if number is not None:
                 return number
-        raise StateNotFoundError(name, self.names(offline))
+        raise StateNotFoundError(name, at=at)
 
     @staticmethod
     def _named(states: list[State], state_name: str) -> State:
