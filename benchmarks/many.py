@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable
 from typing import Any
 
 from modelstore.records import to_plain
@@ -11,8 +12,14 @@ from modelstore.registry import keys
 from modelstore.registry.events import FIRST_PREVIOUS, UPLOADED, Event, digest
 
 
-def write_many(storage: Any, domain: str, record: Any, count: int) -> None:
-    """`count` uploads like `record`, with the joined files that so many commits leave."""
+def write_many(
+    storage: Any, domain: str, record: Any, count: int, vary: Callable[[dict[str, Any], int], None] | None = None
+) -> None:
+    """`count` uploads like `record`, with the joined files that so many commits leave.
+
+    Args:
+        vary: changes the record of each, given its number.
+    """
     plain = to_plain(record)
     archive = plain.pop("storage")["archive"]
     previous, raws = FIRST_PREVIOUS, []
@@ -21,6 +28,8 @@ def write_many(storage: Any, domain: str, record: Any, count: int) -> None:
         for number in range(1, count + 1):
             plain["model"]["model_id"] = f"{number:032x}"
             plain["model"]["domain"] = domain
+            if vary is not None:
+                vary(plain["model"], number)
             body = {
                 "model_id": f"{number:032x}",
                 "record": plain,

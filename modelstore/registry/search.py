@@ -29,6 +29,11 @@ class Question:
     created_after: str | None = None
     created_before: str | None = None
 
+    @property
+    def few(self) -> bool:
+        """Whether it is about the models of one domain, or those that have some words."""
+        return self.domain is not None or self.text is not None
+
 
 def find(db: sqlite3.Connection, question: Question) -> list[Found]:
     """The models that there are now and that the question describes.
@@ -44,7 +49,7 @@ def find(db: sqlite3.Connection, question: Question) -> list[Found]:
     if question.order_by is None:
         order = "m.created DESC, m.id DESC"
         if question.text is not None and question.where is None:
-            order = "(SELECT MIN(rank) FROM hits WHERE hits.model = m.id), " + order
+            order = "hits.rank, " + order
         return _select(db, condition, order, limit, question)
     descending, path = parse_order(question.order_by)
     if len(path) == 1 and path[0] in COLUMNS:
@@ -84,32 +89,38 @@ def _condition(db: sqlite3.Connection, question: Question) -> Sql:
     if question.created_before is not None:
         whole &= Sql("m.created < ?", (question.created_before,))
     if question.text is not None:
-        whole &= Sql("m.id IN (SELECT model FROM hits)")
-    where = TRUE if question.where is None else compile_where(question.where, db)
+        whole &= Sql("m.id = hits.model")
+    where = TRUE if question.where is None else compile_where(question.where, db, question.few)
     return whole if where is TRUE else whole & where
 
 
 def _select(db: sqlite3.Connection, condition: Sql, order: str, limit: int, question: Question) -> list[Found]:
     prefix, arguments = _hits(db, question)
-    query = f"{prefix} SELECT m.domain, m.number FROM models m WHERE {condition.text} ORDER BY {order} LIMIT ?"
+    source = "models m" if question.text is None else "hits CROSS JOIN models m"
+    query = f"{prefix} SELECT m.domain, m.number FROM {source} WHERE {condition.text} ORDER BY {order} LIMIT ?"
     return [(row[0], row[1]) for row in db.execute(query, (*arguments, *condition.arguments, limit))]
 
 
 def _ordered(
     db: sqlite3.Connection, condition: Sql, path: int, descending: bool, limit: int, question: Question
 ) -> list[Found]:
-    """By a fact: first those that have it, straight out of its index, which stops at the limit; then the others."""
+    """By a fact: first those that have it, then the others.
+
+    Where all models are asked about, straight out of the fact's index, which stops at the limit.
+    """
     prefix, arguments = _hits(db, question)
     direction = "DESC" if descending else "ASC"
+    join = "" if question.text is None else "JOIN hits ON hits.model = m.id"
+    by_value = "facts f INDEXED BY facts_by_value CROSS JOIN models m ON m.id = f.model"
+    one_by_one = "models m CROSS JOIN facts f ON f.model = m.id"
     having = (
-        f"{prefix} SELECT m.domain, m.number FROM facts f INDEXED BY facts_by_value"
-        " CROSS JOIN models m ON m.id = f.model"
+        f"{prefix} SELECT m.domain, m.number FROM {one_by_one if question.few else by_value} {join}"
         f" WHERE f.path = ? AND f.at = 0 AND {condition.text} ORDER BY f.value {direction}, f.model {direction} LIMIT ?"
     )
     found = db.execute(having, (*arguments, path, *condition.arguments, limit)).fetchall()
     if limit < 0 or len(found) < limit:
         lacking = (
-            f"{prefix} SELECT m.domain, m.number FROM models m WHERE {condition.text}"
+            f"{prefix} SELECT m.domain, m.number FROM models m {join} WHERE {condition.text}"
             " AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.model = m.id AND f.path = ? AND f.at = 0)"
             " ORDER BY m.created DESC, m.id DESC LIMIT ?"
         )
@@ -127,7 +138,11 @@ def _hits(db: sqlite3.Connection, question: Question) -> tuple[str, tuple[Any, .
     if question.domain is not None:
         where += " AND domain = ?"
         arguments.append(question.domain)
-    return f"WITH hits AS MATERIALIZED (SELECT model, rank FROM texts WHERE {where})", tuple(arguments)
+    return (
+        f"WITH found AS MATERIALIZED (SELECT model, rank FROM texts WHERE {where}),"
+        " hits AS MATERIALIZED (SELECT model, MIN(rank) AS rank FROM found GROUP BY model)",
+        tuple(arguments),
+    )
 
 
 def match_of(db: sqlite3.Connection, text: Any) -> str:

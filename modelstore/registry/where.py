@@ -81,12 +81,14 @@ class _List:
 _Operand = _Path | _Constant | _List
 
 
-def compile_where(text: Any, db: sqlite3.Connection) -> Sql:
+def compile_where(text: Any, db: sqlite3.Connection, few: bool = False) -> Sql:
     """The condition that a text says.
 
     Args:
         text: the condition.
         db: the folded tables, which know the paths that there are.
+        few: whether few models are asked about, as of one domain, so that each is looked up by itself; else all that
+            have a value are found first.
 
     Raises:
         QueryError: it says nothing that is allowed here.
@@ -100,7 +102,7 @@ def compile_where(text: Any, db: sqlite3.Connection) -> Sql:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise QueryError(text, getattr(error, "msg", None) or str(error) or type(error).__name__) from error
     _check_size(tree, text)
-    return _Compiler(text, db).condition(tree.body)
+    return _Compiler(text, db, few=few).condition(tree.body)
 
 
 def parse_path(text: Any, argument: str) -> tuple[str, ...]:
@@ -131,7 +133,8 @@ def _check_size(tree: ast.AST, text: str) -> None:
 
 
 class _Compiler:
-    def __init__(self, text: str, db: sqlite3.Connection | None, argument: str = "where") -> None:
+    def __init__(self, text: str, db: sqlite3.Connection | None, argument: str = "where", few: bool = False) -> None:
+        self._few = few
         self._text = text
         self._db = db
         self._argument = argument
@@ -247,6 +250,10 @@ class _Compiler:
             return Sql(f"IFNULL({condition.format(value=f'm.{path.column}', at='0')}, 0)", arguments)
         number = self._number(path)
         inner = condition.format(value="value", at="at")
+        if self._few:
+            return Sql(
+                f"EXISTS (SELECT 1 FROM facts WHERE model = m.id AND path = ? AND {inner})", (number, *arguments)
+            )
         return Sql(f"m.id IN (SELECT model FROM facts WHERE path = ? AND {inner})", (number, *arguments))
 
     def _paths(self, node: ast.AST, left: _Path, sign: str, right: _Path) -> Sql:
