@@ -88,17 +88,21 @@ def _condition(db: sqlite3.Connection, question: Question) -> Sql:
         whole &= Sql("m.created > ?", (question.created_after,))
     if question.created_before is not None:
         whole &= Sql("m.created < ?", (question.created_before,))
-    if question.text is not None:
-        whole &= Sql("m.id = hits.model")
     where = TRUE if question.where is None else compile_where(question.where, db, question.few)
     return whole if where is TRUE else whole & where
 
 
 def _select(db: sqlite3.Connection, condition: Sql, order: str, limit: int, question: Question) -> list[Found]:
     prefix, arguments = _hits(db, question)
-    source = "models m" if question.text is None else "hits CROSS JOIN models m"
-    query = f"{prefix} SELECT m.domain, m.number FROM {source} WHERE {condition.text} ORDER BY {order} LIMIT ?"
+    query = (
+        f"{prefix} SELECT m.domain, m.number FROM {_models(question)} WHERE {condition.text} ORDER BY {order} LIMIT ?"
+    )
     return [(row[0], row[1]) for row in db.execute(query, (*arguments, *condition.arguments, limit))]
+
+
+def _models(question: Question) -> str:
+    # The words first, since few models have them: the planner does not know that.
+    return "models m" if question.text is None else "hits CROSS JOIN models m ON m.id = hits.model"
 
 
 def _ordered(
@@ -110,17 +114,16 @@ def _ordered(
     """
     prefix, arguments = _hits(db, question)
     direction = "DESC" if descending else "ASC"
-    join = "" if question.text is None else "JOIN hits ON hits.model = m.id"
     by_value = "facts f INDEXED BY facts_by_value CROSS JOIN models m ON m.id = f.model"
-    one_by_one = "models m CROSS JOIN facts f ON f.model = m.id"
+    one_by_one = f"{_models(question)} CROSS JOIN facts f ON f.model = m.id"
     having = (
-        f"{prefix} SELECT m.domain, m.number FROM {one_by_one if question.few else by_value} {join}"
+        f"{prefix} SELECT m.domain, m.number FROM {one_by_one if question.few else by_value}"
         f" WHERE f.path = ? AND f.at = 0 AND {condition.text} ORDER BY f.value {direction}, f.model {direction} LIMIT ?"
     )
     found = db.execute(having, (*arguments, path, *condition.arguments, limit)).fetchall()
     if limit < 0 or len(found) < limit:
         lacking = (
-            f"{prefix} SELECT m.domain, m.number FROM models m {join} WHERE {condition.text}"
+            f"{prefix} SELECT m.domain, m.number FROM {_models(question)} WHERE {condition.text}"
             " AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.model = m.id AND f.path = ? AND f.at = 0)"
             " ORDER BY m.created DESC, m.id DESC LIMIT ?"
         )
