@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SECTIONS = ("parameters", "metrics", "data", "dependencies", "code", "tags")
+SECTIONS = ("class", "parameters", "metrics", "data", "dependencies", "code", "tags")
 """In the order in which they are shown."""
 
 _ABSENT = object()
@@ -65,14 +65,45 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     return Changes({name: listed for name, listed in found.items() if listed})
 
 
+def condensed(changed: Sequence[Change]) -> list[Change]:
+    """Changes of parameters without what others tell: of a nested object, its own parameters or itself, not both."""
+    whole = {change.name for change in changed if change.before is None or change.after is None}
+    nested = {name for change in changed for name in _owners(change.name)}
+    kept = []
+    for change in changed:
+        if any(owner in whole for owner in _owners(change.name)):
+            continue  # it came or went with the object that it belongs to
+        if change.name not in whole and (change.name in nested or _names_parts(change)):
+            continue
+        kept.append(change)
+    return kept
+
+
+def _owners(name: str) -> list[str]:
+    """`a` and `a__b` of `a__b__c`: scikit-learn's names of nested parameters."""
+    parts = name.split("__")
+    return ["__".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _names_parts(change: Change) -> bool:
+    """Whether it is a list of named parts, such as a pipeline's `steps`, each of which is told by itself."""
+    return any(
+        isinstance(value, (list, tuple)) and bool(value) and all(isinstance(part, (list, tuple)) for part in value)
+        for value in (change.before, change.after)
+    )
+
+
 def sections_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The values of a record that are compared, by section and path."""
     model, code = _mapping(record.get("model")), _mapping(record.get("code"))
     added = _mapping(record.get("added"))
-    parameters = dict(flat(model.get("parameters")))
+    kind = _mapping(model.get("model_type"))
+    # None stands for absent, and here it is a value like any other.
+    parameters = {name: "None" if value is None else value for name, value in flat(model.get("parameters"))}
     if model.get("parameters_file"):
         parameters["(in a file)"] = model["parameters_file"]
     return {
+        "class": {name: kind[name] for name in ("library", "type") if kind.get(name) is not None},
         "parameters": parameters,
         "metrics": current(record, "metrics"),
         "data": _data(_mapping(model.get("data"))),

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from modelstore.records import ModelRecord
 from modelstore.registry.history import Entry
-from modelstore.reports.changes import Changes, current, short, signed
+from modelstore.reports.changes import Changes, condensed, current, short, signed
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#])")
 _FEW = 6
@@ -115,13 +115,18 @@ class JournalEntry:
             head += f", {', '.join(metrics)}"
         more = [_escape(self.text)] if self.text else []
         if self.changes is not None and self.since is not None:
-            parts = [
-                f"{section}: {_few(self.changes[section])}"
-                for section in ("parameters", "data", "dependencies", "code", "tags")
-                if self.changes[section]
-            ]
-            more.append(f"since `{self.since}`: {'; '.join(parts) if parts else 'nothing but the model itself'}")
+            more.append(f"since `{self.since}`: {self._what_changed(self.changes)}")
         return head, more
+
+    @staticmethod
+    def _what_changed(changes: Changes) -> str:
+        parts = []
+        for section in ("class", "parameters", "data", "dependencies", "code", "tags"):
+            told = condensed(changes[section]) if section == "parameters" else changes[section]
+            # Of another class, all parameters are others.
+            if told and not (section == "parameters" and changes["class"]):
+                parts.append(f"{section}: {_few(told)}")
+        return "; ".join(parts) or "nothing but the model itself"
 
 
 def _few(changes: Sequence[Any]) -> str:
