@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="the whole record, as JSON")
     info.set_defaults(run=_info)
 
-    for command in (upload, download, listing, info, doctor):
+    adopt = commands.add_parser(
+        "adopt", parents=[shared], help="take in a store of operatorai/modelstore that lies here, where it lies"
+    )
+    adopt.set_defaults(run=_adopt)
+
+    for command in (upload, download, listing, info, doctor, adopt):
         command.set_defaults(command=command)
     return parser
 
@@ -181,6 +186,13 @@ def _doctor(arguments: argparse.Namespace) -> None:
     print(diagnosis)
     if not diagnosis.ok:
         raise StorageError(f"not everything works at {diagnosis.address}")
+
+
+def _adopt(arguments: argparse.Namespace) -> None:
+    report = _open(arguments).adopt()
+    print(report)
+    for problem in report.problems:
+        _say(_one_line(f"not adopted: {problem.key}: {problem.reason}"))
 
 
 def _row(record: ModelRecord) -> tuple[str, ...]:

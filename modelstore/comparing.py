@@ -13,7 +13,7 @@ from modelstore.progress import Advance
 from modelstore.registry.registry import Model
 from modelstore.reports.comparison import Comparison, FileDifference, TensorDifference
 from modelstore.storage.base import Storage
-from modelstore.unpacking import open_archive, unpacked
+from modelstore.unpacking import list_files, unpacked
 
 
 def compare(storage: Storage, cache: Cache, models: Sequence[Model], tensors: bool, offline: bool) -> Comparison:
@@ -22,7 +22,7 @@ def compare(storage: Storage, cache: Cache, models: Sequence[Model], tensors: bo
     Raises:
         StorageError: an archive cannot be read.
     """
-    listed = [_files(storage, model) for model in models] if not offline else [{} for _ in models]
+    listed = [_files(storage, cache, model) for model in models] if not offline else [{} for _ in models]
     names = sorted({name for files in listed for name in files})
     different = [name for name in names if len({_digest(files.get(name)) for files in listed}) > 1]
     moved: dict[str, tuple[TensorDifference, ...]] = {}
@@ -45,10 +45,10 @@ def compare(storage: Storage, cache: Cache, models: Sequence[Model], tensors: bo
     )
 
 
-def _files(storage: Storage, model: Model) -> dict[str, ArchiveFile]:
+def _files(storage: Storage, cache: Cache, model: Model) -> dict[str, ArchiveFile]:
     """What belongs to the model itself or was given with it; the files that tell of it differ always."""
-    told = ("modelstore.json", "README.md")
-    return {file.name: file for file in open_archive(storage, model).files if file.name not in told}
+    told = ("modelstore.json", "README.md", "model-info.json")
+    return {file.name: file for file in list_files(storage, cache, model, _no_bar) if file.name not in told}
 
 
 def _tensors(before: Path, after: Path, name: str) -> Iterator[TensorDifference]:

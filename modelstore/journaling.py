@@ -59,7 +59,7 @@ def read_journal(registry: Registry, domain: str, wanted: Wanted, offline: bool)
 def _entry(
     registry: Registry, db: sqlite3.Connection, index: Index, domain: str, event: Entry, open_notes: set[int]
 ) -> JournalEntry:
-    if event.kind != kinds.UPLOADED:
+    if event.kind not in (kinds.UPLOADED, kinds.ADOPTED) or queries.id_of(db, domain, event.number) is None:
         return JournalEntry(event, open=event.number in open_notes)
     record = registry.numbered(domain, event.number, later=False).record
     before = _before(db, domain, event.number)

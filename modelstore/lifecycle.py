@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
+    from modelstore.ancestor.adoption import AdoptionReport
     from modelstore.registry.gc import GcReport
     from modelstore.registry.registry import Registry
     from modelstore.registry.retention import RetentionReport
@@ -274,6 +275,26 @@ class Lifecycle(Timed):
         if report.archives:
             self._registry.storage.delete(report.archives)
         return report
+
+    @timed
+    def adopt(self, *, timeout: float | None = None) -> AdoptionReport:
+        """Take in a store of operatorai/modelstore (0.0.74 to 0.0.82) that lies at this address.
+
+        Its domains, models, states and deleted marks are found from then on, and its models load from where they lie.
+        Nothing of it is written, copied or deleted, then or later, so the old library can go on reading and writing;
+        call this again to take in what it did. A second call with nothing new changes nothing.
+
+        Costs one listing, and one read and one commit for each model that is new.
+
+        Returns:
+            What came in, and what could not.
+
+        Raises:
+            StoreNotFoundError: no such store lies here.
+        """
+        from modelstore.ancestor.adoption import adopt
+
+        return adopt(self._registry)
 
     @timed
     def gc(

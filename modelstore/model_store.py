@@ -228,6 +228,8 @@ class ModelStore(Connections, Catalogue, Lifecycle, Discovery):
             IntegrityError: the stored bytes are not those that were uploaded.
             OfflineError: it is not held locally.
         """
+        from modelstore.ancestor import loading
+        from modelstore.ancestor.metadata import is_adopted
         from modelstore.managers.bundle import load_bundle
         from modelstore.managers.detection import all_managers
         from modelstore.registry import links
@@ -238,6 +240,9 @@ class ModelStore(Connections, Catalogue, Lifecycle, Discovery):
         offline = opening.offline(offline)
         model = self._registry.find(domain, model_id, state, offline, time_text("at", at))
         policy = opening.pickle_policy(allow_pickle, self._allow_pickle, trusted_types, model.record)
+        adopted = is_adopted(model.archive)
+        if adopted:
+            loading.check_policy(model.record, policy, subject(model), into)
         bars = self._bars(f"loading {model.model_id}", progress)
         files = unpacked(self.storage, self._cache, model, bars, verify=verify, offline=offline)
 
@@ -249,6 +254,11 @@ class ModelStore(Connections, Catalogue, Lifecycle, Discovery):
             )  # fmt: skip
 
         with self._reading(model), files as folder:
+            if adopted:
+                return loading.load(
+                    model.record, folder, policy, subject(model), into=into, device=device, manager=manager,
+                    with_optimizer=with_optimizer,
+                )  # fmt: skip
             return load_bundle(
                 all_managers(), model.record["model"].get("managers"), folder, policy, subject=subject(model),
                 manager=manager, with_optimizer=with_optimizer, into=into, device=device, load_model=linked,
@@ -314,13 +324,13 @@ class ModelStore(Connections, Catalogue, Lifecycle, Discovery):
         Raises:
             OfflineError: `MODELSTORE_OFFLINE` is set. Otherwise as `load`.
         """
-        from modelstore.unpacking import open_archive
+        from modelstore.unpacking import list_files
 
         if opening.offline(None):
             raise OfflineError("files() reads from the store, and MODELSTORE_OFFLINE is set; download() uses the cache")
         model = self._registry.find(domain, model_id, state)
         with self._reading(model):
-            return list(open_archive(self.storage, model).files)
+            return list_files(self.storage, self._cache, model, self._bars(f"reading {model.model_id}", None))
 
     def _bars(self, doing: str, progress: bool | None) -> Bars:
         from modelstore.progress import bar, wanted

@@ -202,6 +202,15 @@ def format_time(time: datetime) -> str:
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def check_time(text: Any, otherwise: str) -> str:
+    """A time that a record gives, or another one where it is none."""
+    try:
+        parse_time(text)
+    except (ValueError, TypeError, AttributeError):
+        return otherwise
+    return str(text)
+
+
 def time_text(argument: str, value: datetime | str | None) -> str | None:
     """A time that a caller gave, as `format_time` writes it; without a zone it is UTC. None stays None.
 

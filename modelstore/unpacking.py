@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from modelstore.ancestor.metadata import is_adopted
+from modelstore.ancestor.unpack import identity, listed, unpack
 from modelstore.archive import Archive, ArchiveFile, ArchiveInfo, Cache, staged
 from modelstore.archive.trees import with_parents
 from modelstore.exceptions import (
@@ -21,6 +23,7 @@ from modelstore.exceptions import (
     StorageError,
 )
 from modelstore.progress import Advance
+from modelstore.registry.keys import ANCESTOR
 from modelstore.registry.registry import Model
 from modelstore.storage.base import Storage
 from modelstore.storage.objects import ObjectSource
@@ -48,16 +51,41 @@ def unpacked(
     Raises:
         OfflineError: offline, and the model is not in the cache.
     """
-    digest = ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
+    digest = _identity(storage, model)
 
     def fill(target: Path, journal: Path | None) -> Sequence[ArchiveFile]:
         if offline:
             raise OfflineError(f"{subject(model)} is not in the cache of this machine; load it once online")
+        if is_adopted(model.archive):
+            return _unpack_adopted(storage, model, bars, target)
         with bars(model.archive["size"]) as advance:
             archive = open_archive(storage, model, advance)
             return archive.extract(target, journal=journal, threads=storage.streams or None)
 
     return cache.open(digest, fill, verify_full=verify == "full")
+
+
+def _identity(storage: Storage, model: Model) -> str:
+    """Under what the cache keeps the model's files."""
+    if is_adopted(model.archive):
+        return identity(storage.address, model.archive)
+    return ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
+
+
+def _unpack_adopted(storage: Storage, model: Model, bars: Bars, target: Path) -> Sequence[ArchiveFile]:
+    key, size = model.archive["key"], model.archive.get("size")
+    if not isinstance(size, int) or not key.startswith(ANCESTOR):
+        raise IntegrityError(subject(model), "archive", f"{key} was not there when the model was adopted")
+    with bars(size) as advance:
+        return unpack(ObjectSource(storage, key, advance).read_into, size, target, subject(model))
+
+
+def list_files(storage: Storage, cache: Cache, model: Model, bars: Bars) -> list[ArchiveFile]:
+    """The files in a model's archive. Costs one read; of an adopted model what a load costs, as there is no table."""
+    if not is_adopted(model.archive):
+        return list(open_archive(storage, model).files)
+    with unpacked(storage, cache, model, bars, verify=None, offline=False) as folder:
+        return listed(folder)
 
 
 def download(
@@ -77,11 +105,11 @@ def download(
     Raises:
         InvalidArgumentError: no file matches.
     """
-    digest = ArchiveInfo.from_dict(model.archive, subject(model)).archive_digest
+    digest, adopted = _identity(storage, model), is_adopted(model.archive)
     with _explained(target):
         target.mkdir(parents=True, exist_ok=True)
         with staged(target, digest) as place:
-            if offline or (include is None and cache.holds(digest)):
+            if offline or adopted or (include is None and cache.holds(digest)):
                 with unpacked(storage, cache, model, bars, verify=None, offline=offline) as folder:
                     place.clear()
                     _copy(folder, place.files, include)

@@ -70,8 +70,8 @@ def render() -> str:
         store = ModelStore.from_file_system(folder, cache_directory=f"{folder}/cache")
         with (
             mock.patch("modelstore.registry.logs.now", clock.now),
-            mock.patch("modelstore.registry.logs.user", lambda: "ana"),
-            mock.patch.object(store.storage, "clock", lambda: clock.time),
+            mock.patch("modelstore.registry.logs.user", return_value="ana"),
+            mock.patch.object(store.storage, "clock", side_effect=lambda: clock.time),
         ):
             week.run(store, clock.next_day)
         journal = store.journal(week.DOMAIN).to_markdown()

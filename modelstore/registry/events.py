@@ -17,6 +17,7 @@ _RESERVED = 8 * 1024
 """More than an upload's event takes beside its record: names, keys and digests."""
 
 UPLOADED = "uploaded"
+ADOPTED = "adopted"
 DELETED = "deleted"
 RETIRED = "retired"
 RESTORED = "restored"
@@ -33,7 +34,7 @@ VOID = "void"
 
 KNOWN = frozenset(
     {
-        *(UPLOADED, DELETED, RETIRED, RESTORED, PINNED, NOTED, DESCRIBED, CONDEMNED, VOID),
+        *(UPLOADED, ADOPTED, DELETED, RETIRED, RESTORED, PINNED, NOTED, DESCRIBED, CONDEMNED, VOID),
         *(STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, DOMAIN_DELETED),
     }
 )

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from modelstore.exceptions import IntegrityError
-from modelstore.records import encode_json
-from modelstore.registry import events as kinds, facts
+from modelstore.records import encode_json, format_time, parse_time
+from modelstore.registry import adoptions, events as kinds, facts
 from modelstore.registry.events import Event
 from modelstore.registry.facts import Paths
 from modelstore.registry.queries import is_condemned, live_number, row_of, state_number
@@ -36,7 +36,9 @@ def apply(db: sqlite3.Connection, event: Event, paths: Paths | None = None) -> i
     if handler is None:
         return None
     try:
-        return handler(db, event.domain or STORE, event, paths or Paths(db))
+        model = handler(db, event.domain or STORE, event, paths or Paths(db))
+        adoptions.remember(db, event.domain or STORE, event, model)
+        return model
     except (KeyError, TypeError, ValueError) as error:
         subject = f"event {event.number} of {'the store' if event.domain is None else repr(event.domain)}"
         raise IntegrityError(subject, event.kind, f"its body cannot be read: {error!r}") from error
@@ -82,12 +84,13 @@ def _uploaded(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -
     model = record.get("model")
     kind = model.get("model_type") if isinstance(model, Mapping) else None
     kind = kind if isinstance(kind, Mapping) else {}
+    created, user = (event.time, event.user) if event.kind == kinds.UPLOADED else _origin(event, record)
     row = db.execute(
         "INSERT INTO models (domain, number, model_id, archive, parent, created, user, library, type)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(domain, event.number, model_id, archive, _optional(event.body.get("parent")), event.time),
-            *(_plain(event.user) or "", _plain(kind.get("library")) or "", _plain(kind.get("type"))),
+            *(domain, event.number, model_id, archive, _optional(event.body.get("parent")), created),
+            *(_plain(user) or "", _plain(kind.get("library")) or "", _plain(kind.get("type"))),
         ),
     ).lastrowid
     assert row is not None
@@ -95,6 +98,40 @@ def _uploaded(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -
     facts.insert(db, paths, row, facts.of_record(record))
     _say(db, domain, row, event.number, facts.texts_of(record))
     return event.number
+
+
+def _origin(event: Event, record: Mapping[str, Any]) -> tuple[str, Any]:
+    """When and by whom an adopted model was uploaded, as far as the ancestor tells."""
+    code = record.get("code")
+    code = code if isinstance(code, Mapping) else {}
+    try:
+        return format_time(parse_time(code["created"])), code.get("user", event.user)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return event.time, code.get("user", event.user)
+
+
+def _adopted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    """A model of the ancestor's: one that is new here, or (`model`) other words about one that is known."""
+    told, replaces = _optional(event.body.get("model")), _optional(event.body.get("replaces"))
+    if told is not None:
+        _retell(db, domain, told, event, paths)
+        return told
+    if replaces is not None:  # in the same event, so that the id is never without a model
+        _end(db, domain, [replaces], event, True)
+    number = _uploaded(db, domain, event, paths)
+    if number is not None and event.body.get("deleted"):
+        _end(db, domain, [number], event, True)
+    return number
+
+
+def _retell(db: sqlite3.Connection, domain: str, model: int, event: Event, paths: Paths) -> None:
+    row, record = row_of(db, domain, model), event.body.get("record")
+    if row is None or not isinstance(record, Mapping):
+        return
+    sections = [section for section in facts.SECTIONS if section not in ("note", "metrics", "tags")]  # which are ours
+    for section in sections:
+        facts.replace(db, paths, row, (section,), None)
+    facts.insert(db, paths, row, (fact for fact in facts.of_record(record) if fact[0][0] in sections))
 
 
 def _say(db: sqlite3.Connection, domain: str, row: int | None, number: int, text: str) -> None:
@@ -271,12 +308,14 @@ def _domain_deleted(db: sqlite3.Connection, domain: str, event: Event, paths: Pa
 _Handlers = dict[str, Callable[[sqlite3.Connection, str, Event, Paths], "int | None"]]
 
 _OF_THE_STORE: _Handlers = {
+    kinds.ADOPTED: lambda db, domain, event, paths: None,
     kinds.STATE_CREATED: _state_created,
     kinds.STATE_DELETED: _state_deleted,
     kinds.DOMAIN_DELETED: _domain_deleted,
 }
 _OF_A_DOMAIN: _Handlers = {
     kinds.UPLOADED: _uploaded,
+    kinds.ADOPTED: _adopted,
     kinds.DELETED: _deleted,
     kinds.RETIRED: _retired,
     kinds.RESTORED: _restored,

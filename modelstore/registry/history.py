@@ -130,10 +130,12 @@ def entry_of(db: sqlite3.Connection, event: Event, names: StateNames) -> Entry:
 _DETAILS = {
     kinds.NOTED: ("text", "kind", "tags", "answers"),
     kinds.DESCRIBED: ("metrics", "tags"),
-    kinds.DELETED: ("purge",),
+    kinds.DELETED: ("purge", "adopted"),
     kinds.RETIRED: ("purge",),
     kinds.PINNED: ("pinned",),
-    kinds.STATE_SET: ("rollback",),
+    kinds.STATE_SET: ("rollback", "adopted"),
+    kinds.STATE_REMOVED: ("adopted",),
+    kinds.ADOPTED: ("adopted", "deleted"),
 }
 
 

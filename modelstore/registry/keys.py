@@ -23,6 +23,8 @@ from modelstore.exceptions import InvalidNameError
 MARKER = "modelstore.json"
 DOMAINS = "domains/"
 ARCHIVES = "archives/"
+ANCESTOR = "operatorai-model-store/"
+"""Where the stores of operatorai/modelstore lie, below the same root; nothing here is ever written or deleted."""
 SEGMENT = 64
 """Events in a segment; a full one gets compacted."""
 BLOCK = SEGMENT * SEGMENT

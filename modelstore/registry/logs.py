@@ -31,7 +31,7 @@ from modelstore.exceptions import (
 )
 from modelstore.notices import warn
 from modelstore.records import encode_json, format_time, now, parse_time
-from modelstore.registry import compaction, keys
+from modelstore.registry import adoptions, compaction, keys
 from modelstore.registry.events import NOT_CRITICAL, VOID, Event, parse_event
 from modelstore.registry.index import Index
 from modelstore.registry.indexfile import IndexFailedError
@@ -69,6 +69,9 @@ class Logs:
         self._index_folder = index_folder
         self._index: Index | None = None
         self._looked: dict[str | None, float] = {}
+        self._elder: bool | None = None
+        self.names_elder = True
+        """Whether to warn of an ancestor's store at this address that was not adopted; once."""
         self.pause: Callable[[float], None] = deadline.pause
         """Waits between retries, in seconds."""
 
@@ -85,9 +88,42 @@ class Logs:
             if store_id is None:
                 if offline:
                     raise OfflineError(f"{self.storage.address} was never read on this machine; load it once online")
+                if self.has_elder():
+                    self._name_elder()
                 return None
             self._index = Index(self._index_folder, self.storage.address, store_id)
+            if self._elder and self.names_elder and not offline and not self._is_adopted(self._index):
+                self._name_elder()
         return self._index
+
+    def has_elder(self) -> bool:
+        """Whether a store of the ancestor's lies at this address. Costs one request while there is no store of ours;
+        later on the marker tells."""
+        if self._elder is None:
+            try:
+                self._elder = next(iter(self.storage.list(f"{keys.ANCESTOR}domains/")), None) is not None
+            except StorageError:  # what is wrong is said where it matters
+                return False
+        return self._elder
+
+    def _is_adopted(self, index: Index) -> bool:
+        with index.read() as db:
+            if adoptions.seen(db, None, keys.ANCESTOR) is not None:
+                return True
+        try:
+            self.refresh(None)  # which this machine may not have read since
+        except ModelStoreError:
+            return True
+        with index.read() as db:
+            return adoptions.seen(db, None, keys.ANCESTOR) is not None
+
+    def _name_elder(self) -> None:
+        if self.names_elder:
+            self.names_elder = False
+            warn(
+                f"a store of operatorai/modelstore lies at {self.storage.address} and has not been adopted, so its "
+                "models are not found: adopt(), or `modelstore adopt`, takes them in where they are"
+            )
 
     def refresh(self, domain: str | None, offline: bool = False, max_age: float = 0.0) -> Index | None:
         """Fold what is new in one log; see `read_new` for what it costs. None while there is no store.
@@ -174,6 +210,7 @@ class Logs:
             raise IntegrityError(subject, "marker", "it has no format and store id")
         if version > FORMAT:
             raise NewerFormatError(self.storage.address, "marker", f"format {version}")
+        self._elder = bool(marker.get("ancestor"))
         return str(store_id)
 
     # -- writing ------------------------------------------------------------------------------------------------
@@ -189,6 +226,8 @@ class Logs:
             if index is not None:
                 return index
             marker = {"format": FORMAT, "store": secrets.token_hex(16), "created": format_time(now())}
+            if self.has_elder():
+                marker["ancestor"] = True
             if self.storage.create(keys.MARKER, encode_json(marker) + b"\n") is Created.UNKNOWN:
                 self.pause(0.05 * 2**attempt)
         raise StorageError(f"{self.storage.address} does not answer: no store could be made there", keys.MARKER)

@@ -16,8 +16,8 @@ from modelstore.exceptions import (
     ModelNotFoundException,
     StorageError,
 )
-from modelstore.records import ModelRecord, check_record
-from modelstore.registry import addenda, events as kinds, keys, queries, schema
+from modelstore.records import ModelRecord, check_record, check_time
+from modelstore.registry import addenda, adoptions, events as kinds, keys, queries, schema
 from modelstore.registry.events import Event
 from modelstore.registry.index import Index
 from modelstore.registry.log import in_parallel
@@ -166,6 +166,8 @@ class Registry:
                         name, model_id, f"model {model_id!r} of {name!r} is not in {state_name!r}"
                     )
             event = self.logs.event(index, name, number)
+            if event.kind == kinds.ADOPTED:
+                event = adoptions.last_words(db, name, number, then)
             later = addenda.added(db, name, number, then)
         return self.model(event, later)
 
@@ -192,6 +194,8 @@ class Registry:
         assert index is not None
         with index.read() as db:
             event = self.logs.event(index, domain, number)
+            if event.kind == kinds.ADOPTED:
+                event = adoptions.last_words(db, domain, number, queries.NOW if later else number)
             added = addenda.added(db, domain, number, queries.NOW) if later else None
         return self.model(event, added)
 
@@ -270,7 +274,12 @@ class Registry:
         }
         if later:
             assembled["added"] = later
-        return Model(event.domain or "", event.number, ModelRecord.from_dict(assembled), archive)
+        number = event.number
+        if event.kind == kinds.ADOPTED:
+            number = event.body.get("model", number)
+            assembled["code"]["created"] = check_time(record["code"].get("created"), event.time)
+            assembled["adopted"] = {**event.body.get("origin", {}), **event.body["adopted"], "at": event.time}
+        return Model(event.domain or "", number, ModelRecord.from_dict(assembled), archive)
 
 
 def _nobody(domain: str, model_id: str | None, state_name: str | None, at: str | None) -> str:

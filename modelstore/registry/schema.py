@@ -9,7 +9,7 @@ from __future__ import annotations
 STORE = ""
 """Stands for the store's own log where a domain's name stands otherwise; no domain has an empty name."""
 
-VERSION = 2
+VERSION = 3
 """Of the tables below. An index of another version is built anew."""
 
 TABLES = """
@@ -57,6 +57,13 @@ CREATE TABLE notes (
     domain TEXT, number INTEGER, model INTEGER, kind TEXT NOT NULL, answers INTEGER, answered INTEGER,
     PRIMARY KEY (domain, number)
 ) WITHOUT ROWID;
+CREATE TABLE adopted (  -- what is known of the files that the ancestor wrote
+    domain TEXT, key TEXT,
+    etag TEXT NOT NULL,  -- empty: it was gone
+    sha256 TEXT NOT NULL, model INTEGER,
+    number INTEGER NOT NULL,  -- the last event that says so
+    PRIMARY KEY (domain, key)
+) WITHOUT ROWID;
 CREATE TABLE condemned (domain TEXT, archive TEXT, PRIMARY KEY (domain, archive)) WITHOUT ROWID;
 CREATE TABLE gone (domain TEXT PRIMARY KEY) WITHOUT ROWID;  -- domains that were deleted once, by the store's log
 CREATE TABLE paths (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
@@ -71,5 +78,5 @@ TEXTS = "CREATE VIRTUAL TABLE texts USING fts5 (text, domain UNINDEXED, model UN
 """What `text=` searches: each text with the row of its model and the number of its event. Some builds of SQLite come
 without FTS5; all but this works there."""
 
-OF_A_DOMAIN = ("logs", "events", "models", "lives", "holds", "notes", "condemned", "texts")
+OF_A_DOMAIN = ("logs", "events", "models", "lives", "holds", "notes", "adopted", "condemned", "texts")
 """Tables whose rows belong to one log."""
