@@ -97,8 +97,10 @@ class Logs:
         return self._index
 
     def has_elder(self) -> bool:
-        """Whether a store of the ancestor's lies at this address. Costs one request while there is no store of ours;
-        later on the marker tells."""
+        """Whether a store of the ancestor's lies at this address.
+
+        Costs one request while there is no store of ours; later on the marker tells.
+        """
         if self._elder is None:
             try:
                 self._elder = next(iter(self.storage.list(f"{keys.ANCESTOR}domains/")), None) is not None
