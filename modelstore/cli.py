@@ -7,11 +7,10 @@ What a script wants to read goes to stdout, all other words to stderr. Exit code
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,20 +149,12 @@ def _list(arguments: argparse.Namespace) -> None:
         found: Sequence[Any] = store.list_domains()
         lines = list(found)
     else:
-        found = list(_records(store, arguments.domain, arguments.state))
+        found = list(store.search(domain=arguments.domain, state=arguments.state))
         lines = _table([("ID", "CREATED", "LIBRARY", "CLASS", "METRICS"), *map(_row, found)])
     if arguments.json:
         _print_json(found)
     else:
         _print_lines(lines)
-
-
-def _records(store: ModelStore, domain: str, state: str | None) -> Iterator[ModelRecord]:
-    from modelstore.exceptions import ModelDeletedException
-
-    for model_id in store.list_models(domain, state):
-        with contextlib.suppress(ModelDeletedException):  # since the listing
-            yield store.get_model_info(domain, model_id)
 
 
 def _info(arguments: argparse.Namespace) -> None:
