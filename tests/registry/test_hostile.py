@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from modelstore import journaling
 from modelstore.exceptions import IntegrityError, ModelStoreError
-from modelstore.registry import gc, keys, removal
+from modelstore.registry import gc, history, keys, removal, search
 from modelstore.registry.events import FIRST_PREVIOUS, digest, seal
 from modelstore.registry.registry import Registry
+from modelstore.registry.retention import retain, rules_of
+from modelstore.reports.results import SearchResults
 from modelstore.storage.memory import MemoryStorage
 from tests.registry.helpers import add, open_registry, record_of
 
@@ -47,6 +50,15 @@ def said_by(question: Any) -> str:
     return ""
 
 
+def found(registry: Registry) -> None:
+    """All that a search gives, as a frame would have it."""
+    index = registry.refresh(registry.domains())
+    assert index is not None
+    with index.read() as db:
+        models = search.find(db, search.Question("metrics.auc > 0 or not tags.x", order_by="-metrics.auc"))
+    SearchResults(models, lambda domain, number: registry.numbered(domain, number).record).rows()
+
+
 def ask_everything(registry: Registry) -> None:
     """Every question; of errors only ours pass."""
     questions: list[Any] = [
@@ -61,6 +73,16 @@ def ask_everything(registry: Registry) -> None:
         lambda: gc.collect(registry, dry_run=True),
         lambda: removal.delete(registry, "d", "a", purge=True),
         lambda: registry.domains(),
+        lambda: str(history.read(registry, "d")),
+        lambda: str(history.read(registry, "d", "a")),
+        lambda: history.read(registry, "d", state="s"),
+        lambda: journaling.read_journal(registry, "d", journaling.Wanted(), False).to_html(),
+        lambda: journaling.read_journal(registry, "d", journaling.Wanted(text="x"), False).to_markdown(),
+        lambda: found(registry),
+        lambda: retain(registry, "d", rules_of(1, ("metrics.auc", 1)), True),
+        lambda: registry.states.roll_back("d", "s"),
+        lambda: removal.restore(registry, "d", "a"),
+        lambda: registry.models("d", "s", at="2026-01-01T00:00:00.000000Z"),
     ]
     for question in questions:
         said = said_by(question)
@@ -87,6 +109,13 @@ def test_any_field_of_an_event_may_be_anything(field: str) -> None:
         ("deleted", ["model", "purge"]),
         ("state-set", ["model", "state"]),
         ("state-removed", ["model", "state"]),
+        ("state-set", ["reason", "from", "exclusive", "rollback"]),
+        ("retired", ["models", "purge", "reason"]),
+        ("restored", ["model", "reason"]),
+        ("pinned", ["model", "pinned"]),
+        ("noted", ["text", "kind", "model", "tags", "answers"]),
+        ("described", ["model", "metrics", "tags"]),
+        ("uploaded", ["parent"]),
         ("condemned", ["archives"]),
     ],
 )
@@ -94,7 +123,10 @@ def test_any_part_of_a_body_may_be_anything(kind: str, names: list[str]) -> None
     """The same for what the kinds of events say."""
     for name in names:
         for odd in ODD:
-            good = {**uploaded("b"), "model": 1, "purge": True, "state": 1, "archives": []}
+            good = {
+                **uploaded("b"), "model": 1, "purge": True, "state": 1, "archives": [], "models": [1], "pinned": True,
+                "text": "x", "kind": "note", "metrics": {"auc": 1}, "tags": {"x": "y"},
+            }  # fmt: skip
             storage = MemoryStorage()
             write(storage, [{"kind": "state-created", "body": {"name": "s"}}], None)
             write(storage, [{"body": uploaded()}, {"kind": kind, "body": {**good, name: odd}}])
