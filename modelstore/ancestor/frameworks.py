@@ -37,7 +37,7 @@ def load_xgboost(part: Part) -> Any:
 
     cls = _class(xgboost, part, "xgboost.core:Booster", "xgboost.sklearn:XGBModel")
     model = cls()
-    model.load_model(part.file("model.xgboost"))
+    model.load_model(bytearray(part.file("model.xgboost").read_bytes()))  # its suffix tells XGBoost no format
     return model
 
 
