@@ -237,6 +237,9 @@ def _entering(domain: str, metadata: Metadata, deleted: bool = False) -> Intent:
     return intent
 
 
+_RESTORED = "SELECT born FROM lives WHERE domain = ? AND model = ? AND born > ? ORDER BY born DESC LIMIT 1"
+
+
 def _leaving(domain: str, row: Seen, source: dict[str, str], time: str, has_archive: bool) -> Intent:
     """A model that the ancestor has no more; `time` is when it was marked so, if it was."""
 
@@ -244,9 +247,7 @@ def _leaving(domain: str, row: Seen, source: dict[str, str], time: str, has_arch
         living = db.execute(
             "SELECT 1 FROM models WHERE domain = ? AND number = ? AND deleted = 0", (domain, row.model)
         ).fetchone()
-        restored = queries.first_value(
-            db, "SELECT MAX(born) FROM lives WHERE domain = ? AND model = ? AND born > ?", domain, row.model, row.model
-        ) if living else None  # fmt: skip
+        restored = queries.first_value(db, _RESTORED, domain, row.model, row.model)
         if not living or adoptions.is_newer(db, domain, restored, time):
             return None
         return kinds.DELETED, {"model": row.model, "purge": not has_archive, "adopted": source}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from modelstore.ancestor.adoption import Adoption
 
 
+_ENDED = "SELECT deleted FROM states WHERE name = ? AND deleted > 0 ORDER BY deleted DESC LIMIT 1"
+
+
 def defining(name: str, info: ObjectInfo) -> Intent:
     """The definition of a state; one that bears the name already stays as it is, with its rules."""
 
@@ -28,9 +31,7 @@ def defining(name: str, info: ObjectInfo) -> Intent:
         row = adoptions.seen(db, None, info.key)
         if queries.state_number(db, name) is not None or (row is not None and row.etag == info.etag):
             return None
-        ended = queries.first_value(db, "SELECT MAX(deleted) FROM states WHERE name = ? AND deleted > 0", name) if (
-            row is not None
-        ) else None  # fmt: skip
+        ended = queries.first_value(db, _ENDED, name) if row is not None else None
         if adoptions.is_newer(db, None, ended, format_time(info.modified)):
             return None
         return kinds.STATE_CREATED, {"name": name, "adopted": {"key": info.key, "etag": info.etag}}

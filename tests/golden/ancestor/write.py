@@ -1,8 +1,8 @@
 """Writes a store with operatorai/modelstore: `python write.py FOLDER`, in an environment of requirements/ancestor.txt.
 
-What lies in `tests/golden/ancestor/store/` was written by this with version 0.0.82, once. It holds a model of each library
-that the environment has, and what its stores come to look like with time: states, a deleted model, a "latest" that is
-gone, an id that was used again, names with slashes and spaces. With `--s3 BUCKET` the store is made in a bucket instead.
+What lies in `tests/golden/ancestor/store/` was written by this with version 0.0.82, once. It holds a model of each
+library that the environment has, and what its stores come to look like with time: states, a deleted model, a "latest"
+that is gone, an id that was used again, names with slashes and spaces. With `--s3` FOLDER is the name of a bucket.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from modelstore import ModelStore
 
 DATA = np.array([[float(i % 7), float(i % 3), float(i * i % 11)] for i in range(40)])
