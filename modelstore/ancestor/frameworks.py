@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from pathlib import Path
@@ -90,11 +91,9 @@ def load_lightning(part: Part) -> Any:
     except ModuleNotFoundError:
         from lightning.pytorch import LightningModule
     part.policy.require(part.subject)
-    for module in list(sys.modules.values()):
-        cls = getattr(module, "__dict__", {}).get(part.type)
-        if isinstance(cls, type) and issubclass(cls, LightningModule):
-            break
-    else:
+    found = (getattr(module, "__dict__", {}).get(part.type) for module in list(sys.modules.values()))
+    cls: Any = next((each for each in found if isinstance(each, type) and issubclass(each, LightningModule)), None)
+    if cls is None:
         raise MissingDependencyError(
             part.type, f"loading {part.subject}", f"import the module that defines the class {part.type} first"
         )
@@ -115,10 +114,9 @@ def load_keras(part: Part) -> Any:
     folder = part.file("model")
     part.policy.require(part.subject)  # it brings functions of its own
     try:
-        import tf_keras as keras
+        keras: Any = importlib.import_module("tf_keras")
     except ModuleNotFoundError:
-        import keras
-
+        keras = importlib.import_module("keras")
         if int(keras.__version__.partition(".")[0]) >= 3:
             command = "pip install tf_keras (it is a SavedModel, which Keras 3 does not load)"
             raise MissingDependencyError("tf_keras", f"loading {part.subject}", command) from None
@@ -170,8 +168,9 @@ def load_gensim(part: Part) -> Any:
 
     path = part.file("gensim.model")
     part.policy.require(part.subject)
-    cls = getattr(gensim.models, part.type, SaveLoad)
-    return (cls if isinstance(cls, type) and issubclass(cls, SaveLoad) else SaveLoad).load(str(path))
+    cls: Any = getattr(gensim.models, part.type, None)
+    known = isinstance(cls, type) and issubclass(cls, SaveLoad)
+    return (cls if known else SaveLoad).load(str(path))
 
 
 def load_fastai(part: Part) -> Any:
