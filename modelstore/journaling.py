@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 
 from modelstore.records import ModelRecord, format_time
-from modelstore.registry import events as kinds, history, queries, search
+from modelstore.registry import events as kinds, history, origins, queries, search
 from modelstore.registry.history import Entry
 from modelstore.registry.index import Index
 from modelstore.registry.registry import Registry
@@ -48,12 +49,20 @@ def read_journal(registry: Registry, domain: str, wanted: Wanted, offline: bool)
     with index.read() as db:
         if wanted.text is not None:
             numbers = search.numbers_with(db, name, wanted.text)
-            events = [event for event in events if event.number in numbers]
+            events = [event for event in events if event.number in numbers and _tells(event, wanted.text)]
         open_notes = {
             row[0] for row in db.execute("SELECT number FROM notes WHERE domain = ? AND answered IS NULL", (name,))
         }
         entries = [_entry(registry, db, index, name, event, open_notes) for event in events]
     return Journal(name, [entry for entry in entries if wanted.takes(entry)])
+
+
+def _tells(event: Entry, text: str) -> bool:
+    """Whether an entry that came with a model has the words itself; of others the index knows it."""
+    if event.kind != history.IMPORTED:
+        return True
+    said = re.findall(r"\w+", origins.words_of({"details": event.details, "reason": event.reason}).casefold())
+    return all(any(word.startswith(part) for word in said) for part in re.findall(r"\w+", text.casefold()))
 
 
 def _entry(

@@ -14,6 +14,7 @@ from modelstore.catalogue import Catalogue
 from modelstore.connecting import Connections
 from modelstore.discovery import Discovery
 from modelstore.exceptions import CommitUnknownError, InvalidArgumentError, ModelStoreError, OfflineError
+from modelstore.exchange import Exchange
 from modelstore.lifecycle import Lifecycle
 from modelstore.notices import warn
 from modelstore.records import ModelRecord, time_text
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from modelstore.unpacking import Bars
 
 
-class ModelStore(Connections, Catalogue, Lifecycle, Discovery):
+class ModelStore(Connections, Catalogue, Lifecycle, Discovery, Exchange):
     """A store of trained models in a folder or bucket. Make one with a `ModelStore.from_…` constructor.
 
     All methods may be called from several threads and processes at once. Every question is answered from what is

@@ -22,7 +22,7 @@ _TINY = 256
 """A chunk up to this part of the limit (64 KiB) is read with its neighbour, as the headers between large files are."""
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """Chunks first…last (inclusive) and where their stored bytes lie: one read."""
 
     first: int
@@ -54,13 +54,13 @@ class ChunkReader:
         Raises:
             IntegrityError: stored bytes are not those that were written.
         """
-        runs = self._runs(wanted)
+        runs = self.runs(wanted)
         if not runs:
             return
         stored_size = max(run.size for run in runs)
         raw_size = max(self._chunks[index].raw for run in runs for index in range(run.first, run.last + 1))
 
-        def make_worker() -> Callable[[_Run], None]:
+        def make_worker() -> Callable[[Run], None]:
             # Made once a thread: pages that a fresh buffer would touch cost more than copying into them.
             stored = memoryview(bytearray(stored_size))
             raw = stored[:0] if self._compression == NONE else memoryview(bytearray(raw_size))
@@ -68,7 +68,7 @@ class ChunkReader:
 
         for_each(make_worker, runs, min(threads, len(runs)))
 
-    def _read_run(self, run: _Run, stored: memoryview, raw: memoryview, take: Take) -> None:
+    def _read_run(self, run: Run, stored: memoryview, raw: memoryview, take: Take) -> None:
         if self._source.read_into(run.start, stored) != run.size:
             raise IntegrityError(self._subject, f"chunk {run.first}", "the object ends before it")
         at = 0
@@ -84,9 +84,9 @@ class ChunkReader:
                 decompress_into(data, raw[: chunk.raw], self._subject, part)
                 take(index, raw[: chunk.raw])
 
-    def _runs(self, wanted: Iterable[int]) -> list[_Run]:
+    def runs(self, wanted: Iterable[int]) -> list[Run]:
         """Neighbours that are read at once. At most one of them is not tiny, so that there is work for all threads."""
-        runs: list[_Run] = []
+        runs: list[Run] = []
         held = 0  # raw bytes in the last run
         for index in wanted:
             chunk = self._chunks[index]
@@ -96,7 +96,7 @@ class ChunkReader:
                 runs[-1] = last._replace(last=index, size=last.size + chunk.stored)
                 held += chunk.raw
             else:
-                runs.append(_Run(index, index, self._starts[index], chunk.stored))
+                runs.append(Run(index, index, self._starts[index], chunk.stored))
                 held = chunk.raw
         return runs
 

@@ -29,17 +29,18 @@ STATE_REMOVED = "state-removed"
 STATE_CREATED = "state-created"
 STATE_DELETED = "state-deleted"
 DOMAIN_DELETED = "domain-deleted"
+COPIED = "copied"
 CONDEMNED = "condemned"
 VOID = "void"
 
 KNOWN = frozenset(
     {
-        *(UPLOADED, ADOPTED, DELETED, RETIRED, RESTORED, PINNED, NOTED, DESCRIBED, CONDEMNED, VOID),
+        *(UPLOADED, ADOPTED, DELETED, RETIRED, RESTORED, PINNED, NOTED, DESCRIBED, COPIED, CONDEMNED, VOID),
         *(STATE_SET, STATE_REMOVED, STATE_CREATED, STATE_DELETED, DOMAIN_DELETED),
     }
 )
 
-NOT_CRITICAL = frozenset({NOTED, DESCRIBED, DOMAIN_DELETED})
+NOT_CRITICAL = frozenset({NOTED, DESCRIBED, COPIED, DOMAIN_DELETED})
 """Kinds that a reader who does not know them may pass over: they change no model, and no state."""
 
 FIRST_PREVIOUS = "0" * 64

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelstore.exceptions import IntegrityError
 from modelstore.records import encode_json, format_time, parse_time
-from modelstore.registry import adoptions, events as kinds, facts
+from modelstore.registry import adoptions, events as kinds, facts, origins
 from modelstore.registry.events import Event
 from modelstore.registry.facts import Paths
 from modelstore.registry.queries import is_condemned, live_number, row_of, state_number
@@ -97,6 +97,9 @@ def _uploaded(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -
     db.execute("INSERT INTO lives (domain, model, born) VALUES (?, ?, ?)", (domain, event.number, event.number))
     facts.insert(db, paths, row, facts.of_record(record))
     _say(db, domain, row, event.number, facts.texts_of(record))
+    _describe(db, domain, row, event.number, origins.added(event.body), paths)
+    for entry in origins.entries(event.body):
+        _say(db, domain, row, event.number, _plain(origins.words_of(entry)) or "")
     return event.number
 
 
@@ -218,16 +221,26 @@ def _condemned(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) 
 def _described(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
     model = _number(event.body["model"])
     row = row_of(db, domain, model)
+    if row is not None:
+        _describe(db, domain, row, event.number, event.body, paths)
+    return model
+
+
+def _describe(
+    db: sqlite3.Connection, domain: str, row: int, number: int, words: Mapping[str, Any], paths: Paths
+) -> None:
     for section in ("metrics", "tags"):
-        values = event.body.get(section) or {}
+        values = words.get(section) or {}
         if not isinstance(values, dict):
             raise TypeError(f"{section} is no object")
         for name, value in values.items():
-            if row is not None:
-                facts.replace(db, paths, row, (section, _text(name)), value)
-            if section == "tags" and row is not None:
-                _say(db, domain, row, event.number, f"{name}\n{value if isinstance(value, str) else ''}")
-    return model
+            facts.replace(db, paths, row, (section, _text(name)), value)
+            if section == "tags":
+                _say(db, domain, row, number, f"{name}\n{value if isinstance(value, str) else ''}")
+
+
+def _copied(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
+    return _number(event.body["model"])
 
 
 def _noted(db: sqlite3.Connection, domain: str, event: Event, paths: Paths) -> int | None:
@@ -324,5 +337,6 @@ _OF_A_DOMAIN: _Handlers = {
     kinds.DESCRIBED: _described,
     kinds.STATE_SET: _state_set,
     kinds.STATE_REMOVED: _state_removed,
+    kinds.COPIED: _copied,
     kinds.CONDEMNED: _condemned,
 }

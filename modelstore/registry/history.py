@@ -9,10 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from modelstore.records import parse_time
-from modelstore.registry import events as kinds, queries
+from modelstore.registry import events as kinds, origins, queries
 from modelstore.registry.events import Event, parse_event
 from modelstore.registry.registry import Registry
 from modelstore.registry.schema import STORE
+
+IMPORTED = origins.IMPORTED
+"""The kind of an entry that is no event of this store: what happened to a model where it was before."""
 
 UNSEEN = (kinds.VOID, kinds.CONDEMNED)
 """Kinds that are no news to anybody."""
@@ -28,7 +31,9 @@ class Entry:
     """In UTC."""
     user: str
     kind: str
-    """`uploaded`, `deleted`, `restored`, `state-set`, `state-removed`, `noted`, `described`, `pinned`, …"""
+    """`uploaded`, `deleted`, `restored`, `state-set`, `state-removed`, `noted`, `described`, `pinned`,
+    `copied`, …; `imported`: see `details`
+    for what happened to it in the store that it came from."""
     model_id: str | None = None
     """Of the model that it is about."""
     state: str | None = None
@@ -78,10 +83,56 @@ def read(
     name, index = registry.open_domain(domain, offline)
     with index.read() as db:
         raw = _of_model(db, name, model_id) if model_id is not None else _all(db, name)
-        entries = [entry_of(db, event, names) for event in raw if event.kind not in UNSEEN]
+        entries = [
+            entry
+            for event in raw
+            if event.kind not in UNSEEN
+            for entry in (*_brought(event), entry_of(db, event, names))
+        ]
+    entries.sort(key=lambda entry: entry.time)  # which the events of a log are, but not what was brought along
     if state is not None:
         entries = [entry for entry in entries if entry.state == state]
     return entries
+
+
+def of_model(registry: Registry, domain: str, number: int) -> list[dict[str, Any]]:
+    """All that happened to one model, oldest first, as plain JSON; with what happened before it came here."""
+    names = StateNames(registry)
+    name, index = registry.open_domain(domain)
+    told: list[dict[str, Any]] = []
+    with index.read() as db:
+        rows = db.execute(
+            "SELECT number, raw FROM events WHERE domain = ? AND model = ? ORDER BY number", (name, number)
+        )
+        for at, raw in rows.fetchall():
+            event = parse_event(bytes(raw), name, at, None)
+            told += origins.entries(event.body)
+            entry = entry_of(db, event, names)
+            plain = {
+                "number": at, "time": event.time, "user": entry.user, "kind": entry.kind, "state": entry.state,
+                "reason": entry.reason, "details": entry.details,
+            }  # fmt: skip
+            told.append({key: value for key, value in plain.items() if value not in (None, {})})
+    return told
+
+
+def _brought(event: Event) -> list[Entry]:
+    found = origins.of(event.body)
+    if event.kind != kinds.UPLOADED or found is None:
+        return []
+    place = {name: found[1].get(name) for name in ("store", "domain")}
+    return [
+        Entry(
+            number=event.number,
+            time=parse_time(entry["time"]),
+            user=entry["user"],
+            kind=IMPORTED,
+            model_id=event.body["model_id"],
+            reason=entry.get("reason"),
+            details={**entry.get("details", {}), "event": entry["kind"], "state": entry.get("state"), **place},
+        )
+        for entry in origins.entries(event.body)
+    ]
 
 
 def _all(db: sqlite3.Connection, domain: str) -> list[Event]:
@@ -112,6 +163,8 @@ def entry_of(db: sqlite3.Connection, event: Event, names: StateNames) -> Entry:
     details = {name: body[name] for name in _DETAILS.get(event.kind, ()) if name in body}
     if event.kind == kinds.RETIRED:
         details["models"] = _ids(db, event.domain or STORE, body.get("models"))
+    if event.kind == kinds.UPLOADED:
+        details = origins.marks(event.body)
     if "from" in body:
         details["from"] = queries.id_of(db, event.domain or STORE, body["from"])
     reason = body.get("reason")
@@ -130,6 +183,7 @@ def entry_of(db: sqlite3.Connection, event: Event, names: StateNames) -> Entry:
 _DETAILS = {
     kinds.NOTED: ("text", "kind", "tags", "answers"),
     kinds.DESCRIBED: ("metrics", "tags"),
+    kinds.COPIED: ("to",),
     kinds.DELETED: ("purge", "adopted"),
     kinds.RETIRED: ("purge",),
     kinds.PINNED: ("pinned",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from modelstore.exceptions import (
     StorageError,
 )
 from modelstore.records import ModelRecord, check_record, check_time
-from modelstore.registry import addenda, adoptions, events as kinds, keys, queries, schema
+from modelstore.registry import addenda, adoptions, events as kinds, keys, origins, queries, schema
 from modelstore.registry.events import Event
 from modelstore.registry.index import Index
 from modelstore.registry.log import in_parallel
@@ -168,7 +168,7 @@ class Registry:
             event = self.logs.event(index, name, number)
             if event.kind == kinds.ADOPTED:
                 event = adoptions.last_words(db, name, number, then)
-            later = addenda.added(db, name, number, then)
+            later = addenda.added(db, name, number, then, event.body)
         return self.model(event, later)
 
     @staticmethod
@@ -196,7 +196,7 @@ class Registry:
             event = self.logs.event(index, domain, number)
             if event.kind == kinds.ADOPTED:
                 event = adoptions.last_words(db, domain, number, queries.NOW if later else number)
-            added = addenda.added(db, domain, number, queries.NOW) if later else None
+            added = addenda.added(db, domain, number, queries.NOW, event.body) if later else None
         return self.model(event, added)
 
     def exists(self, domain: str, model_id: str, offline: bool = False) -> bool:
@@ -224,18 +224,20 @@ class Registry:
         record: dict[str, Any],
         archive: dict[str, Any],
         parent: int | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> Model:
         """Commit an upload whose archive is durable.
 
         Args:
             parent: the number of the model that it was made from, in the same domain.
+            origin: what the event says of where the model came from; see `origins`.
 
         Raises:
             ModelExistsException: another upload took the id.
             StorageError: gc has condemned the archive in the meantime, or the storage failed.
             CommitUnknownError: it may or may not have been committed.
         """
-        body: dict[str, Any] = {"model_id": model_id, "record": record, "archive": archive}
+        body: dict[str, Any] = {"model_id": model_id, "record": record, "archive": archive, **(origin or {})}
         if parent is not None:
             body["parent"] = parent
 
@@ -249,7 +251,8 @@ class Registry:
         event = self.logs.commit(domain, intent)
         assert event is not None
         # Read back from the stored form, so that upload returns exactly what every later reader sees.
-        return self.model(Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]}))
+        stored = Event(**{**event.__dict__, "body": json.loads(event.encode())["body"]})
+        return self.model(stored, addenda.brought(stored.body))
 
     def model(self, event: Event, later: dict[str, Any] | None = None) -> Model:
         """The model of an upload event, with its record as `get_model_info` gives it.
@@ -272,6 +275,7 @@ class Registry:
             "code": {**record["code"], "created": event.time},
             **{key: value for key, value in record.items() if key not in ("model", "storage", "code")},
         }
+        assembled |= origins.marks(event.body)
         if later:
             assembled["added"] = later
         number = event.number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -55,6 +55,8 @@ class JournalEntry:
         """What somebody wrote: a note, the note of an upload, a reason."""
         if self.event.kind == "noted":
             return str(self.event.details.get("text", ""))
+        if self.event.kind == "imported":
+            return str(self.event.details.get("text") or self.event.reason or "")
         if self.record is not None:
             return str(self.record["model"].get("note") or "")
         return self.event.reason or ""
@@ -98,6 +100,11 @@ class JournalEntry:
             return f"{model}: {told}", []
         elif event.kind == "retired":
             head = f"deleted {', '.join(f'`{each}`' for each in event.details.get('models', ()))}"
+        elif event.kind == "imported":
+            told = " ".join(str(event.details[name]) for name in ("event", "state") if event.details.get(name))
+            head = f"{model} where it was before ({_escape(str(event.details.get('domain')))}): {_escape(told)}"
+        elif event.kind == "copied":
+            head = f"{model} copied to {_escape(_place(event.details.get('to')))}"
         else:
             word = "unpinned" if event.details.get("pinned") is False else _WORDS.get(event.kind, event.kind)
             head = f"{model} {word}" + (f" **{_escape(event.state)}**" if event.state else "")
@@ -114,6 +121,9 @@ class JournalEntry:
         if metrics:
             head += f", {', '.join(metrics)}"
         more = [_escape(self.text)] if self.text else []
+        for came, words in (("imported", "imported from a file of"), ("copied", "copied from")):
+            if came in self.event.details:
+                more.append(f"{words} {_escape(_place(self.event.details[came]))}")
         if self.changes is not None and self.since is not None:
             more.append(f"since `{self.since}`: {self._what_changed(self.changes)}")
         return head, more
@@ -127,6 +137,14 @@ class JournalEntry:
             if told and not (section == "parameters" and changes["class"]):
                 parts.append(f"{section}: {_few(told)}")
         return "; ".join(parts) or "nothing but the model itself"
+
+
+def _place(place: Any) -> str:
+    """Where a model came from or went to."""
+    if not isinstance(place, Mapping):
+        return "another store"
+    where = place.get("address") or f"store {place.get('store')}"
+    return f"{place.get('domain')}/{place.get('model_id')} in {where}"
 
 
 def _few(changes: Sequence[Any]) -> str:
