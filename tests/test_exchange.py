@@ -138,7 +138,7 @@ def test_many_chunks(store: ModelStore, other: ModelStore, tmp_path: Path, rando
     other.import_model(store.export_model("d", "m", tmp_path / "m.tar"))
     store.copy_model("d", "m", to=other, to_domain="copies")
     for domain in ("d", "copies"):
-        assert files_of(Path(other.download(tmp_path / domain, domain)) / "model" / "model") == files_of(tmp_path / "m")
+        assert files_of(Path(other.download(tmp_path / domain, domain)) / "m") == files_of(tmp_path / "m")
 
 
 def test_its_history_is_told_and_not_forged(exported: Path, other: ModelStore) -> None:
@@ -274,6 +274,8 @@ DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "tags that are none": lambda data: data.update(added={"tags": []}),
     "references that are none": lambda data: data["record"]["model"]["managers"][0].update(references=[3]),
     "no format": lambda data: data.pop("format"),
+    "a history from before all times": lambda data: data["history"][0].update(time="0001-01-01T00:00:00+14:00"),
+    "nested deeper than all readers read": lambda data: data["record"].update(extra=json.loads("[" * 99 + "]" * 99)),
     "nested a thousand times": lambda data: data.update(record=json.loads("[" * 900 + "]" * 900)),
 }
 

@@ -12,7 +12,7 @@ from modelstore.archive import ArchiveInfo
 from modelstore.archive.info import SUFFIXES
 from modelstore.exceptions import IntegrityError, InvalidNameError, NewerFormatError, UnsupportedObjectError
 from modelstore.notices import warn
-from modelstore.records import check_record, encode_json, parse_time
+from modelstore.records import check_record, encode_json, format_time, parse_time
 from modelstore.registry import addenda, history, origins, queries
 from modelstore.registry.events import MAX_BYTES
 from modelstore.registry.keys import clean_id, clean_name
@@ -23,6 +23,9 @@ FORMAT = 1
 
 MOST_HISTORY = 8 << 20
 """Bytes of history that a file holds; the newest entries count."""
+
+MOST_LEVELS = 64
+"""Of nested JSON: what this process can just read, another one may not, and a log that it cannot read is lost to it."""
 
 _RESERVED = 4 * 1024
 """More than an event takes beside its body."""
@@ -120,6 +123,8 @@ def decode(raw: bytes, subject: str) -> Parcel:
         encode_json(data)  # half characters are no UTF-8
     except (ValueError, RecursionError) as error:
         raise IntegrityError(subject, "description", f"it cannot be read: {error}") from error
+    if not _is_shallow(data):
+        raise IntegrityError(subject, "description", f"it is nested more than {MOST_LEVELS} levels deep")
     if not isinstance(data, Mapping) or type(data.get("format")) is not int:
         raise IntegrityError(subject, "description", "it is none of an exported model")
     if data["format"] > FORMAT:
@@ -137,6 +142,16 @@ def decode(raw: bytes, subject: str) -> Parcel:
     return parcel
 
 
+def _is_shallow(data: Any) -> bool:
+    level = [data]
+    for _ in range(MOST_LEVELS):
+        inner = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, (dict, list))
+        ]
+        level = [value for values in inner for value in values]
+    return not level
+
+
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
@@ -148,7 +163,7 @@ def _origin(data: Mapping[str, Any], subject: str) -> dict[str, Any]:
     wrong += [] if type(number) is int and 0 < number < 1 << 62 else ["number"]
     try:
         if not wrong:
-            parse_time(data["time"])
+            format_time(parse_time(data["time"]))
             if clean_name("domain", data["domain"]) != data["domain"] or clean_id(data["model_id"]) != data["model_id"]:
                 wrong.append("model_id")
     except (ValueError, OverflowError, InvalidNameError) as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelstore.records import encode_json, parse_time
+from modelstore.records import encode_json, format_time, parse_time
 
 IMPORTED, COPIED = "imported", "copied"
 FOREIGN = "foreign"
@@ -73,7 +73,7 @@ def is_entry(entry: Any) -> bool:
     if not all(isinstance(entry.get(name), (str, type(None))) for name in ("state", "reason")):
         return False
     try:
-        parse_time(entry["time"])
+        format_time(parse_time(entry["time"]))  # which also a time just outside of the calendar does not survive
     except (ValueError, OverflowError):
         return False
     return isinstance(entry.get("details", {}), Mapping)

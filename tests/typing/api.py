@@ -93,6 +93,11 @@ store.restore_model("fraud", "id", reason="a mistake")
 store.delete_domain("fraud", skip_prompt=True, purge=True)
 assert_type(store.retention("fraud", keep_last=3, keep_best=("metrics.auc", 3), dry_run=True).deleted, tuple[str, ...])
 
+assert_type(store.export_model("fraud", "id", Path("model.tar"), progress=False), str)
+assert_type(store.import_model("model.tar", domain="fraud", timeout=60), ModelRecord)
+assert_type(store.copy_model("fraud", "id", to=same, to_domain="live", to_model_id="other"), ModelRecord)
+assert_type(store.export_catalog("catalog.parquet", domain="fraud"), int)
+
 library_error: type[ModelStoreError] = IntegrityError
 builtin_error: type[ValueError] = IntegrityError
 missing_domain: type[KeyError] = DomainNotFoundException
