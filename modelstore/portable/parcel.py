@@ -145,10 +145,8 @@ def decode(raw: bytes, subject: str) -> Parcel:
 def _is_shallow(data: Any) -> bool:
     level = [data]
     for _ in range(MOST_LEVELS):
-        inner = [
-            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, (dict, list))
-        ]
-        level = [value for values in inner for value in values]
+        containers = (value for value in level if isinstance(value, (dict, list)))
+        level = [inner for value in containers for inner in (value.values() if isinstance(value, dict) else value)]
     return not level
 
 
