@@ -53,10 +53,11 @@ class AdoptionReport:
 
     def __str__(self) -> str:
         counts = (
-            (self.models, "models"), (self.changed, "changes of metadata"), (self.deleted, "deletions"),
-            (self.states, "states"), (self.moves, "changes of states"), (len(self.problems), "problems"),
+            (self.models, "model", "models"), (self.changed, "change of metadata", "changes of metadata"),
+            (self.deleted, "deletion", "deletions"), (self.states, "state", "states"),
+            (self.moves, "change of states", "changes of states"), (len(self.problems), "problem", "problems"),
         )  # fmt: skip
-        told = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+        told = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in counts if count)
         return f"{len(self.domains):,} domains; adopted: {told or 'nothing that is new'}"
 
 

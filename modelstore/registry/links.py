@@ -22,7 +22,7 @@ def complete(registry: Registry, entries: Iterable[dict[str, Any]]) -> None:
     for entry in entries:
         for reference in entry.get("references", ()):
             model = registry.find(reference["domain"], reference["model_id"])
-            reference["content_digest"] = model.archive["content_digest"]
+            reference["content_digest"] = _content(model)
 
 
 def follow(registry: Registry, reference: Mapping[str, Any], subject: str, offline: bool) -> Model:
@@ -36,8 +36,13 @@ def follow(registry: Registry, reference: Mapping[str, Any], subject: str, offli
         IntegrityError: another model bears its id now.
     """
     model = registry.find(reference["domain"], reference["model_id"], offline=offline)
-    if model.archive.get("content_digest") != reference.get("content_digest"):
+    if _content(model) != reference.get("content_digest"):
         raise IntegrityError(
             subject, "link", f"the model {model.model_id!r} of {model.domain!r} that it needs is another one by now"
         )
     return model
+
+
+def _content(model: Model) -> str:
+    """What tells the content of a model; of an adopted one, whose archive has no digest, the key that it alone has."""
+    return str(model.archive.get("content_digest") or model.archive["key"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from modelstore import ModelStore
+from modelstore.cli import main
 from modelstore.exceptions import ModelDeletedException, PickleNotAllowedError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "ancestor"
@@ -194,3 +195,16 @@ def test_it_goes_on_as_a_store(adopted: ModelStore, tmp_path: Path) -> None:
     adopted.restore_model("fraud", "m4")
     assert adopted.load("fraud", "m4").read_text() == "fraud 4"
     assert adopted.compare("fraud", "m4", "new") is not None
+
+
+def test_the_command_line(store: ModelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`adopt` tells what came in on stdout, and names on stderr what could not."""
+    (tmp_path / "store" / "operatorai-model-store" / "fraud" / "versions" / "bad.json").write_text("{")
+    for told in ("16 models, 3 states, 4 changes of states, 1 problem", "1 problem"):
+        assert main(["adopt", "--store", str(tmp_path / "store")]) == 0
+        out, err = capsys.readouterr()
+        assert out == f"5 domains; adopted: {told}\n"
+        assert "fraud/versions/bad.json" in err
+    (tmp_path / "empty").mkdir()
+    assert main(["adopt", "--store", str(tmp_path / "empty")]) == 1
+    assert "operatorai-model-store" in capsys.readouterr().err
