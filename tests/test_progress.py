@@ -64,6 +64,21 @@ def test_large_transfers_show_a_bar(store: ModelStore, large: Path, terminal: Te
     assert shown_by(terminal) == "", "from the cache nothing is transferred"
 
 
+def test_models_on_their_way_show_a_bar(store: ModelStore, large: Path, terminal: Terminal, tmp_path: Path) -> None:
+    """So do a file that is made, one that is read, and a copy, each once."""
+    store.upload("d", "one", model=large)
+    shown_by(terminal)
+    store.export_model("d", "one", tmp_path / "one.tar")
+    assert "exporting one" in shown_by(terminal)
+    store.import_model(tmp_path / "one.tar", domain="e")
+    assert "importing one" in shown_by(terminal)
+    store.copy_model("d", "one", to=store, to_domain="f")
+    assert "copying one" in shown_by(terminal)
+    store.copy_model("d", "one", to=store, to_domain="f")
+    store.export_model("d", "one", tmp_path / "one.tar", progress=False)
+    assert not shown_by(terminal)
+
+
 def test_a_bar_ends_where_the_transfer_does(store: ModelStore, large: Path, terminal: Terminal, tmp_path: Path) -> None:
     """What is counted adds up to the whole, so that the last thing seen is 100 %."""
     counted: list[int] = []
