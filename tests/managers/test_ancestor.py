@@ -6,6 +6,7 @@ The real one writes the golden store; these are the frameworks that do not insta
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,23 @@ def test_what_is_missing(adopt: Adopt, folder: Path) -> None:
         adopt("xgboost", "XGBRegressor", folder).load("d", "m")
     with pytest.raises(NewerFormatError, match="future"):
         adopt("future", "Model", folder).load("d", "m")
+
+
+def test_pyspark(adopt: Adopt, folder: Path) -> None:
+    """A pipeline, whose two folders stand at the top of the archive."""
+    pytest.importorskip("pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("there is no Java")
+    from pyspark.ml import Pipeline, PipelineModel
+    from pyspark.ml.feature import VectorAssembler
+
+    from modelstore.managers._pyspark.sessions import session
+
+    frame = session().createDataFrame([(1.0, 2.0)], ["a", "b"])
+    model = Pipeline(stages=[VectorAssembler(inputCols=["a", "b"], outputCol="both")]).fit(frame)
+    model.save(str(folder / "pyspark"))
+    store = adopt("pyspark", "PipelineModel", folder / "pyspark")
+    loaded = store.load("d", "m")
+    assert type(loaded) is PipelineModel
+    assert loaded.transform(frame).head()["both"].toArray().tolist() == [1.0, 2.0]
+    assert refused(store)
