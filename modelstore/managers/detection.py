@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ BUILTIN = (
     "modelstore.managers.causalml:CausalMLManager",
     "modelstore.managers.flax:FlaxManager",
     "modelstore.managers.gensim:GensimManager",
+    "modelstore.managers.gguf:GGUFManager",
     "modelstore.managers.h2o:H2OManager",
     "modelstore.managers.imblearn:ImblearnManager",
     "modelstore.managers.interpret:InterpretManager",
@@ -76,21 +78,39 @@ class Managers:
         self.by_name: dict[str, Manager] = {}
         self._claims: dict[str, Manager] = {}
         self._wrappers: dict[str, str] = {}
+        self._claimed: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
         self._found: dict[type, Manager | None] = {}
         for manager in managers:
             self._add(manager)
 
-    def _add(self, manager: Manager) -> None:
-        if manager.name in self.by_name:
-            raise InvalidArgumentError("managers", f"two managers are called {manager.name!r}")
+    def _add(self, manager: Manager, origin: str = "") -> None:
+        if not isinstance(manager, Manager):
+            raise InvalidArgumentError("managers", f"{manager!r} is no modelstore.managers.base.Manager")
+        name, origin = manager.name, origin or _class_name(type(manager))
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            # It names a folder in archives that hold objects of several managers.
+            raise InvalidArgumentError(
+                "managers", f"a manager cannot be called {name!r}: letters, digits, '_', '-', '.'"
+            )
+        if name in self.by_name:
+            raise InvalidArgumentError(
+                "managers", f"two managers are called {name!r}: {self._origins[name]} and {origin}"
+            )
         for claim in (*manager.claims, *manager.wrappers):
-            other = self._claims.get(claim)
-            if other is not None or claim in self._wrappers:
-                owner = other.name if other else "another manager"
-                raise InvalidArgumentError("managers", f"{claim} is claimed by {manager.name} and by {owner}")
-        self.by_name[manager.name] = manager
+            if claim in self._claimed:
+                other = self._claimed[claim]
+                raise InvalidArgumentError(
+                    "managers",
+                    f"{claim} is claimed by {name} and by {other}: {origin} and {self._origins[other]}; a manager for "
+                    "some of its subclasses claims those",
+                )
+        self.by_name[name] = manager
+        self._origins[name] = origin
         self._claims.update(dict.fromkeys(manager.claims, manager))
         self._wrappers.update(manager.wrappers)
+        self._claimed.update(dict.fromkeys((*manager.claims, *manager.wrappers), name))
+        self._found.clear()
 
     def unwrap(self, obj: Any) -> tuple[Any, list[str]]:
         """Take off declared wrappers (`torch.compile`'s, `DataParallel` …): what is inside, and their class names."""
@@ -219,14 +239,17 @@ def all_managers() -> Managers:
     managers = Managers(_load(path) for path in BUILTIN)
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=ENTRY_POINTS):
+    # Sorted, so that of two that claim the same it is the same one everywhere that is left out.
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+        distribution = getattr(entry, "dist", None)
+        origin = f"{entry.value} of {distribution.name}" if distribution is not None else entry.value
         try:
             plugin = entry.load()
-            managers._add(plugin() if isinstance(plugin, type) else plugin)
+            managers._add(plugin() if isinstance(plugin, type) else plugin, origin)
         except Exception as error:
             # A broken plugin must not keep anybody from their models.
             what = error if isinstance(error, ModelStoreError) else f"{type(error).__name__}: {error}"
-            warn(f"the manager {entry.name!r} ({entry.value}) is left out: {what}")
+            warn(f"the manager {entry.name!r} ({origin}) is left out: {what}")
     return managers
 
 
