@@ -94,7 +94,7 @@ def observe(learner: Any) -> Any:
         "callbacks": [type(callback).__name__ for callback in learner.cbs],
         "history": [list(map(float, row)) for row in vars(learner.recorder).get("values", ())],
         "metrics": [metric.name for metric in learner.metrics],
-        "settings": [learner.lr, learner.wd, str(learner.opt_func), str(learner.loss_func)],
+        "settings": [learner.lr, learner.wd, learner.opt_func.__name__, str(learner.loss_func)],
         "same": all(callback.learn is learner for callback in learner.cbs),
     }
     if learner.opt is not None:
