@@ -40,6 +40,7 @@ BUILTIN = (
     "modelstore.managers.onnx:OnnxManager",
     "modelstore.managers.paddle:PaddleManager",
     "modelstore.managers.peft:PeftManager",
+    "modelstore.managers.pmdarima:PmdarimaManager",
     "modelstore.managers.prophet:ProphetManager",
     "modelstore.managers.pyspark:PySparkManager",
     "modelstore.managers.python:PythonManager",
@@ -90,9 +91,7 @@ class Managers:
         name, origin = manager.name, origin or _class_name(type(manager))
         if not re.fullmatch(r"\w[\w.-]*", name):
             # It names a folder in archives that hold objects of several managers.
-            raise InvalidArgumentError(
-                "managers", f"a manager cannot be called {name!r}: letters, digits, '_', '-', '.'"
-            )
+            raise InvalidArgumentError("managers", f"a manager cannot be called {name!r}: letters, digits, _, - and .")
         if name in self.by_name:
             raise InvalidArgumentError(
                 "managers", f"two managers are called {name!r}: {self._origins[name]} and {origin}"

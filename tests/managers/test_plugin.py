@@ -55,6 +55,7 @@ def add_plugin(site: Path, name: str, code: str, target: str) -> Path:
 
 
 UPLOAD = """
+    import pathlib
     import sys
     import numpy as np
     from modelstore import ModelStore
@@ -75,7 +76,7 @@ LOAD = """
     import numpy as np
     X = np.arange(8.0).reshape(4, 2) ** 1.5
     print(type(model).__name__, model.predict(X).tobytes().hex())
-    print((store.download(sys.argv[1] + "-files", "d", "m") / "requirements.txt").read_text().split())
+    print(pathlib.Path(store.download(sys.argv[1] + "-files", "d", "m"), "requirements.txt").read_text().split())
 """
 
 LIST = """
@@ -120,7 +121,7 @@ def test_the_plugins_own_tests_pass(site: Path, tmp_path: Path) -> None:
     shutil.copytree(TEMPLATE / "tests", tmp_path / "tests")
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "tests"]
     printed = run(arguments, tmp_path, site)
-    assert "10 passed" in printed
+    assert "9 passed" in printed
 
 
 def test_a_broken_plugin_is_left_out_with_a_warning(site: Path, tmp_path: Path) -> None:
