@@ -33,8 +33,8 @@ class ShapManager(SklearnManager):
     extra = "shap"
     exactness = "bit for bit; explainers that sample give equal values where they have a seed"
     limits = (
-        "Explainers of a function (kernel, permutation, exact, partition, sampling) hold it and are pickled; so are deep "
-        "and gradient explainers, with the network in them.",
+        "Explainers of a function (kernel, permutation, exact, partition, sampling) hold it and are pickled; so are "
+        "deep and gradient explainers, with the network in them.",
     )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
