@@ -19,7 +19,6 @@ def tree() -> Any:
         "step": 3,
         "rate": 0.5,
         "flags": jnp.asarray([True, False]),
-        "empty": jnp.zeros((0, 2)),
     }
 
 

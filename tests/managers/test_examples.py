@@ -16,7 +16,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "with_catboost": ("catboost", "pandas", "sklearn"),
     "with_files": (),
     "with_lightgbm": ("lightgbm", "pandas", "sklearn"),
+    "with_multiple_models": ("shap", "sklearn", "xgboost"),
     "with_onnx": ("onnx", "onnxruntime"),
+    "with_orbax": ("jax", "orbax"),
     "with_python_function": (),
     "with_xgboost": ("xgboost", "pandas", "sklearn"),
 }

@@ -78,7 +78,7 @@ def test_a_checkpoint_goes_through_a_store(store: ModelStore, checkpoints: dict[
     """A path is found to be a checkpoint, and what is loaded is the tree; a download is the folder."""
     info = store.upload("orbax", model=checkpoints["standard"])
     assert info["model"]["model_type"]["library"] == "orbax"
-    assert info["model"]["parameters"]["default"]["leaves"] == 9
+    assert info["model"]["parameters"]["default"]["leaves"] == 8
     assert observe(store.load("orbax", info.model_id, allow_pickle=False)) == observe(tree())
 
 
