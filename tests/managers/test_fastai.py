@@ -341,7 +341,7 @@ def test_up_and_down(store: ModelStore) -> None:
 
 
 NOTEBOOK = """
-    import sys, torch
+    import sys, torch, fastai.callback.progress
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from modelstore import ModelStore
