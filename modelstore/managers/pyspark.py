@@ -95,13 +95,14 @@ class PySparkManager(ObjectManager):
             request.policy.require(f"the Spark model in {MODEL}", sorted(foreign))
         if state.get("own"):
             classes = load_pickle(folder / CLASSES, "the classes of the Spark model", request.policy)
-        own = classes.get(str(state.get("class")).replace(":", "."))
+        module, _, qualname = str(state.get("class")).partition(":")
+        own = classes.get(f"{module}.{qualname.rpartition('.')[2]}")  # as metadata have it, without outer names
         cls = own or framework_class(state.get("class"), "pyspark", (metadata.PARAMS,))
         spark = sessions.session()
         lasting = bool(foreign) or any(name.rpartition(".")[2] in metadata.LAZY for name in named)
         try:
             with lent(classes), sessions.readable(spark, folder / MODEL, lasting) as uri:
-                return _with_own_names(cls.load(uri))
+                return _with_own_names(_with_sub_models(cls.load(uri), uri, spark), folder / MODEL)
         except ModelStoreError:
             raise
         except Exception as error:
@@ -135,16 +136,33 @@ def _refuse(obj: Any) -> None:
         )
 
 
-def _with_own_names(obj: Any) -> Any:
-    """Name output columns as they were by default, after the identifier.
+def _with_sub_models(obj: Any, uri: str, spark: Any) -> Any:
+    """Give each fold of a cross-validation its own models: Spark's reader gives all folds those of the last."""
+    folds = getattr(obj, "subModels", None)
+    if type(obj).__name__ == "CrossValidatorModel" and folds:
+        from pyspark.ml.util import DefaultParamsReader
+
+        obj.subModels = [
+            [
+                DefaultParamsReader.loadParamsInstance(f"{uri}/subModels/fold{fold}/{number}", spark)
+                for number in range(len(models))
+            ]
+            for fold, models in enumerate(folds)
+        ]
+    return obj
+
+
+def _with_own_names(obj: Any, folder: Path) -> Any:
+    """Name output columns as they were by default.
 
     Spark's reader builds each stage with an identifier drawn anew, takes the default from that, and then puts the
     stored identifier in its place.
     """
+    stored = metadata.default_outputs(folder)
     for part in parts_of(obj):
         param = part.getParam("outputCol") if part.hasParam("outputCol") else None
         if param is not None and part.hasDefault(param) and str(part._defaultParamMap[param]).endswith(_OUTPUT):
-            part._setDefault(outputCol=part.uid + _OUTPUT)
+            part._setDefault(outputCol=stored.get(part.uid, part.uid + _OUTPUT))
     return obj
 
 
