@@ -45,7 +45,7 @@ def encode(value: Any, special: Callable[[Any], Any] | None = None) -> Any:
         factory = next((name for name, known in _FACTORIES.items() if value.default_factory is known), None)
         if factory is not None:
             return {"default": factory, "items": [[encode(key, special), encode(item, special)] for key, item in value.items()]}
-    if kind.__module__.startswith("pandas."):
+    if kind.__module__.partition(".")[0] == "pandas":
         from modelstore.managers import exact_pandas
 
         return {"pandas": exact_pandas.encode(value)}
