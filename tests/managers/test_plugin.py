@@ -55,7 +55,6 @@ def add_plugin(site: Path, name: str, code: str, target: str) -> Path:
 
 
 UPLOAD = """
-    import pathlib
     import sys
     import numpy as np
     from modelstore import ModelStore
@@ -69,6 +68,7 @@ UPLOAD = """
 """
 
 LOAD = """
+    import pathlib
     import sys
     from modelstore import ModelStore
     store = ModelStore.from_file_system(sys.argv[1])
