@@ -178,7 +178,9 @@ def _lemmas() -> dict[str, Any]:
     lookups = Lookups()
     lookups.add_table("lemma_lookup", {"gifts": "gift", "gave": "give"})
     lemmatizer.initialize(lookups=lookups)
-    nlp.vocab.lookups.add_table("lexeme_norm", {"colour": "color", "colourful": "colorful"})
+    norms = Lookups()
+    norms.add_table("lexeme_norm", {"colour": "color", "colourful": "colorful"})
+    nlp.vocab.lookups = norms
     return {"model": nlp}
 
 
