@@ -40,6 +40,8 @@ class PyTorchLightningManager(Manager):
     wrappers: ClassVar[Mapping[str, str]] = {
         "lightning.fabric.wrappers:_FabricModule": "_original_module",
         "lightning_fabric.wrappers:_FabricModule": "_original_module",
+        "lightning.fabric.wrappers:_FabricOptimizer": "_optimizer",
+        "lightning_fabric.wrappers:_FabricOptimizer": "_optimizer",
     }
     keywords = (_MODEL, _TRAINER)
     options = ("weights_only",)

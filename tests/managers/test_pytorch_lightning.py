@@ -145,6 +145,17 @@ def build(package: Any = L, cls: Any = None, with_trainer: bool = False, fit: bo
     return {"model": module, "trainer": trainer} if with_trainer else {"model": module}
 
 
+def _bare(cls: Any) -> Any:
+    module = cls()
+    module.layer = torch.nn.Linear(4, 2)
+    return {"model": module}
+
+
+def observe_bare(module: Any) -> Any:
+    """What a module has that is of Lightning's own class."""
+    return module.layer(ROWS).detach().numpy(), dict(module.hparams), module.automatic_optimization, module.training
+
+
 def _evaluated() -> Any:
     module = build()["model"].eval()
     module.freeze()
@@ -168,7 +179,11 @@ class TestLightning(BuiltinContract):
             "by hand, nested": functools.partial(build, cls=Manual, with_trainer=True),
             "double": lambda: {"model": build(fit=False)["model"].double()},
         }
-        return {name: Case(each, observe) for name, each in builds.items()}
+        bare = {"bare, of lightning": L.LightningModule, "bare, of pytorch_lightning": old.LightningModule}
+        return {
+            **{name: Case(each, observe) for name, each in builds.items()},
+            **{name: Case(functools.partial(_bare, cls), observe_bare) for name, cls in bare.items()},
+        }
 
     def result(self, objects: Mapping[str, Any]) -> Any:
         """The module alone."""
@@ -258,10 +273,13 @@ def test_fabric_is_taken_off(store: ModelStore) -> None:
     """What Fabric has set up is stored as what it wraps, and a Lightning module forgets its Fabric."""
     fabric = Fabric(accelerator="cpu", devices=1)
     plain = torch.nn.Linear(4, 2)
-    wrapped = fabric.setup(plain)
-    info = store.upload("plain", model=wrapped)
+    wrapped, optimizer = fabric.setup(plain, torch.optim.SGD(plain.parameters(), lr=0.1))
+    info = store.upload("plain", model=wrapped, optimizer=optimizer)
     assert info["model"]["model_type"] == {"library": "pytorch", "type": "Linear", "models": None}
-    assert torch.equal(store.load("plain")(ROWS), plain(ROWS))
+    loaded, again = store.load("plain", with_optimizer=True)
+    assert torch.equal(loaded(ROWS), plain(ROWS))
+    assert type(again) is torch.optim.SGD
+    assert again.param_groups[0]["params"][0] is loaded.weight
     module = build(fit=False)["model"]
     wrapped = fabric.setup(module, module.configure_optimizers()[0][0])[0]
     assert module._fabric is fabric
