@@ -74,7 +74,7 @@ def _take_out(obj: Any) -> tuple[Any, dict[str, Any]]:
     if getattr(vars(obj).get("expected_value"), "__func__", None) is getattr(type(obj), _DYNAMIC, obj):
         taken["expected_value"] = "by label"
         del bare.expected_value
-    columns = getattr(vars(obj).get("masker"), "feature_names", None)
+    columns: Any = getattr(vars(obj).get("masker"), "feature_names", None)
     if type(columns).__module__.startswith("pandas.") and all(type(name) is str for name in columns):
         taken["columns"] = {"dtype": str(columns.dtype), "name": columns.name}
         bare.masker = copy.copy(obj.masker)

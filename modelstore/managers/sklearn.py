@@ -11,7 +11,7 @@ import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from modelstore.folder import ModelFolder
 from modelstore.managers._skops_survey import Objection, Survey, full_name, survey
@@ -32,11 +32,18 @@ class SklearnManager(ObjectManager):
 
     name = "sklearn"
     title = "scikit-learn"
-    claims = ("sklearn.base:BaseEstimator",)
-    distributions = ("scikit-learn", "skops", "numpy", "scipy", "joblib", "threadpoolctl", "cloudpickle")
+    claims: ClassVar[tuple[str, ...]] = ("sklearn.base:BaseEstimator",)
+    distributions: ClassVar[tuple[str, ...]] = (
+        "scikit-learn",
+        "skops",
+        "numpy",
+        "scipy",
+        "joblib",
+        "threadpoolctl",
+        "cloudpickle",
+    )
     extra = "sklearn"
-    title = "scikit-learn"
-    limits = (
+    limits: ClassVar[tuple[str, ...]] = (
         "estimators that hold open files, locks or connections, which nothing restores",
         "what skops has no form for, such as functions and classes of a notebook, makes the whole estimator a pickle; "
         "the record names the part",

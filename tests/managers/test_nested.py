@@ -1,4 +1,4 @@
-"""Compositions of scikit-learn around models of other libraries: equal after a load, and without pickle if they can be."""
+"""Compositions of scikit-learn around models of other libraries: equal after a load, and without a pickle."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-for _module in ("skops", "xgboost", "lightgbm", "catboost", "imblearn"):
-    pytest.importorskip(_module)
+pytest.importorskip("skops")
+pytest.importorskip("xgboost")
+pytest.importorskip("lightgbm")
+pytest.importorskip("catboost")
+pytest.importorskip("imblearn")
 
 import catboost
 import imblearn.over_sampling
