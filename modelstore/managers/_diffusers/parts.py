@@ -257,7 +257,7 @@ def _class(shelf: ClassShelf, reference: Mapping[str, Any], kind: str) -> Any:
 
 
 def _private(obj: Any) -> dict[str, Any]:
-    """What loading would replace: what a configuration notes of itself, such as where it came from, and small arrays."""
+    """What loading would replace: notes of a configuration on itself, such as where it came from, and small arrays."""
     noted, _ = split({key: value for key, value in obj.config.items() if key.startswith("_") or _is_array(value)})
     return {"noted": noted}
 
