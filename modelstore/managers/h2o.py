@@ -30,6 +30,7 @@ _SEARCHES = (
     "h2o.automl._output:H2OAutoMLOutput",
     "h2o.grid.grid_search:H2OGridSearch",
 )
+_INCOMPLETE = ("hglm", "targetencoder")
 _MODELS = "h2o.model.model_base:ModelBase"
 
 
@@ -55,7 +56,8 @@ class H2OManager(ObjectManager):
         "The server keeps a model under the id that it had. If another model has that id there, loading is refused.",
         "Estimators that are not trained are refused, as there is nothing of them in the server; so are searches "
         "(`H2OAutoML`, `H2OGridSearch`), of which you upload the leader or any other model.",
-        "`H2OHGLMEstimator` is refused: in another server than its own, what was loaded cannot predict.",
+        "`H2OHGLMEstimator` and `H2OTargetEncoderEstimator` are refused: H2O's file leaves out frames without which they "
+        "do not work in another server.",
         "Frames and models of cross-validation are not stored along.",
     )
 
@@ -136,10 +138,10 @@ def _refuse(obj: Any) -> None:
             f"this {class_name(obj)} is not trained, so there is nothing of it in the server; train it first",
             class_name(obj),
         )
-    if obj.algo == "hglm":
+    if obj.algo in _INCOMPLETE:
         raise UnsupportedObjectError(
-            "H2O's binary form leaves out what an HGLM takes to predict in another server; keep its coefficients, as "
-            "model.coef() gives them",
+            f"H2O's binary form leaves out what a {type(obj).__name__} takes to work in another server; store the data "
+            "and settings that it was trained with, and train it there",
             class_name(obj),
         )
     if h2o.connection() is None:
