@@ -56,8 +56,7 @@ class H2OManager(ObjectManager):
         "The server keeps a model under the id that it had. If another model has that id there, loading is refused.",
         "Estimators that are not trained are refused, as there is nothing of them in the server; so are searches "
         "(`H2OAutoML`, `H2OGridSearch`), of which you upload the leader or any other model.",
-        "`H2OHGLMEstimator` and `H2OTargetEncoderEstimator` are refused: H2O's file leaves out frames without which they "
-        "do not work in another server.",
+        "`H2OHGLMEstimator` and `H2OTargetEncoderEstimator` are refused: read back in another server, they fail.",
         "Frames and models of cross-validation are not stored along.",
     )
 
