@@ -128,7 +128,7 @@ MODELS: dict[str, Any] = {
     ),
     "UNet1DModel": (
         lambda: seeded(
-            diffusers.UNet1DModel, sample_size=32, in_channels=2, out_channels=2, extra_in_channels=16,
+            diffusers.UNet1DModel, sample_size=32, in_channels=2, out_channels=2, extra_in_channels=64,
             block_out_channels=(32, 32), down_block_types=("DownBlock1DNoSkip", "AttnDownBlock1D"),
             up_block_types=("AttnUpBlock1D", "UpBlock1DNoSkip"), mid_block_type="UNetMidBlock1D",
         ),
