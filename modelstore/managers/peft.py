@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelstore.exceptions import IntegrityError, InvalidArgumentError, UnsupportedObjectError
+from modelstore.exceptions import IntegrityError, InvalidArgumentError, ModelStoreError, UnsupportedObjectError
 from modelstore.folder import ModelFolder
 from modelstore.managers.base import LoadRequest, ObjectManager, Saved, class_name
 from modelstore.managers.classes import ClassBook, ClassShelf
@@ -101,6 +101,8 @@ class PeftManager(ObjectManager):
             model, rest = put_on(cls, base, folder, redo=not bundled)
             if request.into is None:
                 model.to(device or (rest["device"] if is_available(rest["device"]) else "cpu"))
+        except ModelStoreError:
+            raise  # a base model that is gone is a KeyError, too
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("the record", "peft", f"its state cannot be read: {error!r}") from error
         return model
