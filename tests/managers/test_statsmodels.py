@@ -139,6 +139,8 @@ def _linear() -> Mapping[str, Any]:
         "NominalGEE": lambda: sm.NominalGEE(CODES, EXOG, GROUPS).fit(maxiter=2),
         "OrdinalGEE": lambda: sm.OrdinalGEE(CODES, X, GROUPS).fit(maxiter=2),
         "MixedLM": lambda: sm.MixedLM(Y, EXOG, GROUPS).fit(),
+        "MultivariateLS": lambda: sm.MultivariateLS(np.c_[Y, SHARES], EXOG).fit(),
+        "QIF": lambda: sm.QIF(Y, EXOG, GROUPS).fit(),
         "PHReg": lambda: sm.PHReg(np.exp(Y), X, status=BINARY).fit(),
         "RollingOLS": lambda: RollingOLS(Y, EXOG, window=20).fit(),
         "BinomialBayesMixedGLM": lambda: sm.BinomialBayesMixedGLM(
@@ -159,6 +161,9 @@ def _discrete() -> Mapping[str, Any]:
     )  # fmt: skip
     return {
         **{cls.__name__: lambda cls=cls: cls(COUNTS, EXOG).fit(**few) for cls in counts},
+        "HurdleCountModel": lambda: sm.HurdleCountModel(COUNTS, EXOG).fit(**few),
+        "TruncatedLFPoisson": lambda: sm.TruncatedLFPoisson(COUNTS + 1, EXOG, truncation=0).fit(**few),
+        "TruncatedLFNegativeBinomialP": lambda: sm.TruncatedLFNegativeBinomialP(COUNTS + 1, EXOG).fit(**few),
         "Logit": lambda: sm.Logit(BINARY, EXOG).fit(**few),
         "Logit regularized": lambda: sm.Logit(BINARY, EXOG).fit_regularized(alpha=0.5, disp=0),
         "Probit": lambda: sm.Probit(BINARY, EXOG).fit(**few),
