@@ -65,7 +65,8 @@ def _take_out(obj: Any) -> tuple[Any, dict[str, Any]]:
     """A copy without what skops cannot hold, and how to make that again."""
     import shap
 
-    bare, taken = copy.copy(obj), dict[str, Any]()
+    bare, taken = object.__new__(type(obj)), dict[str, Any]()
+    vars(bare).update(vars(obj))  # the copy that an Explanation makes of itself leaves out some of it
     link = next((name for name in LINKS if vars(obj).get("link") is getattr(shap.links, name)), None)
     if link:
         taken["link"] = link

@@ -45,6 +45,7 @@ def observe(explainer: Any) -> Any:
     seen["masker"] = type(getattr(explainer, "masker", None)).__name__
     names = getattr(getattr(explainer, "masker", None), "feature_names", None)
     seen["columns"] = f"{type(names).__name__} {list(names)}" if isinstance(names, pd.Index) else None
+    np.random.seed(0)  # permutations come from the global state
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if callable(expected):
