@@ -73,6 +73,9 @@ class PySparkManager(ObjectManager):
                 f"Spark cannot write this {class_name(obj)}: {_first_line(error)}", class_name(obj)
             ) from error
         saved = Saved("spark", {"class": class_name(obj), "version": spark.version})
+        deviations = {part.uid: part.stdMetrics for part in parts_of(obj) if getattr(part, "stdMetrics", None)}
+        if deviations:  # the JVM's writer, which writes for most searches, leaves them out
+            saved.state["stdMetrics"] = {uid: [float(each) for each in found] for uid, found in deviations.items()}
         own = own_classes(obj)
         if own:
             refusal = f"the classes {', '.join(sorted(own))} of this {class_name(obj)} cannot be pickled"
@@ -102,11 +105,15 @@ class PySparkManager(ObjectManager):
         lasting = bool(foreign) or any(name.rpartition(".")[2] in metadata.LAZY for name in named)
         try:
             with lent(classes), sessions.readable(spark, folder / MODEL, lasting) as uri:
-                return _with_own_names(_with_sub_models(cls.load(uri), uri, spark), folder / MODEL)
+                model = _with_own_names(_with_sub_models(cls.load(uri), uri, spark), folder / MODEL)
         except ModelStoreError:
             raise
         except Exception as error:
             raise IntegrityError("the Spark model", MODEL, f"Spark cannot read it: {_first_line(error)}") from error
+        for part in parts_of(model):
+            if part.uid in state.get("stdMetrics", {}) and hasattr(part, "stdMetrics"):
+                part.stdMetrics = list(state["stdMetrics"][part.uid])
+        return model
 
     def object_parameters(self, obj: Any) -> dict[str, Any]:
         """The parameters by name, those of stages and nested estimators in them."""
