@@ -53,7 +53,7 @@ def _take_out(module: Any) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
-    wrappers = _auxiliary() or (ModulesToSaveWrapper,)
+    wrappers: Any = _auxiliary() or (ModulesToSaveWrapper,)
     for name, child in list(module.named_children()):
         below: Any = child
         while True:

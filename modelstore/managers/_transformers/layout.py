@@ -123,7 +123,7 @@ def is_permuted(tensor: torch.Tensor) -> bool:
 
     usual = torch.empty(tensor.shape, device="meta").stride()
     # A copy keeps the order where the tensor is dense, which views with gaps or overlaps are not.
-    return tensor.stride() != usual and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+    return bool(tensor.stride() != usual and torch.empty_like(tensor, device="meta").stride() == tensor.stride())
 
 
 def main_dtype(model: Any) -> Any:
