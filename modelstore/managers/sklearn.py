@@ -145,9 +145,9 @@ def _place(obj: Any, culprit: Any) -> str | None:
     if found is None:
         return None
     path, passed = found
-    # A deep parameter has a longer name than those around it.
-    names = [name for name, part in _parameters(obj).items() if any(part is each for each in passed)]
-    return f"parameter {max(names, key=len)!r}" if names else f"attribute {path!r}" if path else None
+    parameters = _parameters(obj).items()
+    deepest = next((name for each in reversed(passed) for name, part in parameters if part is each), None)
+    return f"parameter {deepest!r}" if deepest else f"attribute {path!r}" if path else None
 
 
 def _way(obj: Any, culprit: Any) -> tuple[str, list[Any]] | None:
