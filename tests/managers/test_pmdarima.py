@@ -108,7 +108,10 @@ class TestPmdarima(BuiltinContract):
         }
         return {
             **{name: Case(build, observe) for name, build in fitted.items()},
-            **{name: Case(functools.partial(_fitted, build), observe_transformed) for name, build in transformers.items()},
+            **{
+                name: Case(functools.partial(_fitted, build), observe_transformed)
+                for name, build in transformers.items()
+            },
             "unfitted ARIMA": Case(functools.partial(_unfitted, plain), observe_unfitted),
             "unfitted AutoARIMA": Case(functools.partial(_unfitted, _search), observe_unfitted),
             "unfitted DateFeaturizer": Case(
