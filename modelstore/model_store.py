@@ -217,7 +217,7 @@ class ModelStore(Connections, Catalogue):
             OfflineError: it is not held locally.
         """
         from modelstore.managers.bundle import load_bundle
-        from modelstore.managers.detection import all_managers
+        from modelstore.managers.detection import managers_for
         from modelstore.registry import links
         from modelstore.unpacking import subject, unpacked
 
@@ -237,8 +237,9 @@ class ModelStore(Connections, Catalogue):
             )  # fmt: skip
 
         with self._reading(model), files as folder:
+            entries = model.record["model"].get("managers")
             return load_bundle(
-                all_managers(), model.record["model"].get("managers"), folder, policy, subject=subject(model),
+                managers_for(entries, manager), entries, folder, policy, subject=subject(model),
                 manager=manager, with_optimizer=with_optimizer, into=into, device=device, load_model=linked,
             )  # fmt: skip
 

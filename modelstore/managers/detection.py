@@ -66,7 +66,8 @@ BUILTIN = (
     # Last, as it takes any path.
     "modelstore.managers.model_file:ModelFileManager",
 )
-"""The managers that modelstore brings; adding a framework is one new file and one line here."""
+"""The managers that modelstore brings, each called as its module is; adding a framework is one new file and one line
+here."""
 
 ENTRY_POINTS = "modelstore.managers"
 """The entry-point group through which other packages add managers."""
@@ -250,6 +251,31 @@ def all_managers() -> Managers:
             what = error if isinstance(error, ModelStoreError) else f"{type(error).__name__}: {error}"
             warn(f"the manager {entry.name!r} ({origin}) is left out: {what}")
     return managers
+
+
+def managers_for(entries: Any, manager: str | None = None) -> Managers:
+    """The managers that a load takes.
+
+    A service that loads one model need not import all of them, which takes a tenth of a second of its start.
+
+    Args:
+        entries: `model.managers` of a record, which may be anything.
+        manager: the name of the one that is to load, instead of the recorded ones.
+    """
+    try:
+        names = [entry["name"] for entry in entries] if manager is None else [manager]
+        return _some(frozenset(names)) or all_managers()
+    except (TypeError, KeyError):  # what is wrong with the record is told by whoever reads it
+        return all_managers()
+
+
+@functools.cache
+def _some(names: frozenset[str]) -> Managers | None:
+    """modelstore's own managers of these names; None if one of them is somebody else's."""
+    own = {path.partition(":")[0].rpartition(".")[2]: path for path in BUILTIN}
+    if not names <= set(own):
+        return None
+    return Managers(_load(path) for name, path in own.items() if name in names)
 
 
 def _load(path: str) -> Manager:
