@@ -271,7 +271,7 @@ def managers_for(entries: Any, manager: str | None = None) -> Managers:
 
 @functools.cache
 def _some(names: frozenset[str]) -> Managers | None:
-    """modelstore's own managers of these names; None if one of them is somebody else's."""
+    """Those of modelstore's own that have these names; None if one of them is somebody else's."""
     own = {path.partition(":")[0].rpartition(".")[2]: path for path in BUILTIN}
     if not names <= set(own):
         return None
