@@ -232,7 +232,7 @@ class ModelStore(Connections, Catalogue, Lifecycle, Discovery, Exchange):
         from modelstore.ancestor import loading
         from modelstore.ancestor.metadata import is_adopted
         from modelstore.managers.bundle import load_bundle
-        from modelstore.managers.detection import all_managers
+        from modelstore.managers.detection import managers_for
         from modelstore.registry import links
         from modelstore.unpacking import subject, unpacked
 
@@ -260,8 +260,9 @@ class ModelStore(Connections, Catalogue, Lifecycle, Discovery, Exchange):
                     model.record, folder, policy, subject(model), into=into, device=device, manager=manager,
                     with_optimizer=with_optimizer,
                 )  # fmt: skip
+            entries = model.record["model"].get("managers")
             return load_bundle(
-                all_managers(), model.record["model"].get("managers"), folder, policy, subject=subject(model),
+                managers_for(entries, manager), entries, folder, policy, subject=subject(model),
                 manager=manager, with_optimizer=with_optimizer, into=into, device=device, load_model=linked,
             )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,15 +30,17 @@ BUILTIN = (
     "modelstore.managers.causalml:CausalMLManager",
     "modelstore.managers.flax:FlaxManager",
     "modelstore.managers.gensim:GensimManager",
+    "modelstore.managers.gguf:GGUFManager",
     "modelstore.managers.h2o:H2OManager",
     "modelstore.managers.imblearn:ImblearnManager",
     "modelstore.managers.interpret:InterpretManager",
     "modelstore.managers.jax:JaxManager",
     "modelstore.managers.lightgbm:LightGBMManager",
-    "modelstore.managers.orbax:OrbaxManager",
     "modelstore.managers.onnx:OnnxManager",
+    "modelstore.managers.orbax:OrbaxManager",
     "modelstore.managers.paddle:PaddleManager",
     "modelstore.managers.peft:PeftManager",
+    "modelstore.managers.pmdarima:PmdarimaManager",
     "modelstore.managers.prophet:ProphetManager",
     "modelstore.managers.pyspark:PySparkManager",
     "modelstore.managers.python:PythonManager",
@@ -63,7 +66,8 @@ BUILTIN = (
     # Last, as it takes any path.
     "modelstore.managers.model_file:ModelFileManager",
 )
-"""The managers that modelstore brings; adding a framework is one new file and one line here."""
+"""The managers that modelstore brings, each called as its module is; adding a framework is one new file and one line
+here."""
 
 ENTRY_POINTS = "modelstore.managers"
 """The entry-point group through which other packages add managers."""
@@ -76,21 +80,37 @@ class Managers:
         self.by_name: dict[str, Manager] = {}
         self._claims: dict[str, Manager] = {}
         self._wrappers: dict[str, str] = {}
+        self._claimed: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
         self._found: dict[type, Manager | None] = {}
         for manager in managers:
             self._add(manager)
 
-    def _add(self, manager: Manager) -> None:
-        if manager.name in self.by_name:
-            raise InvalidArgumentError("managers", f"two managers are called {manager.name!r}")
+    def _add(self, manager: Manager, origin: str = "") -> None:
+        if not isinstance(manager, Manager):
+            raise InvalidArgumentError("managers", f"{manager!r} is no modelstore.managers.base.Manager")
+        name, origin = manager.name, origin or _class_name(type(manager))
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            # It names a folder in archives that hold objects of several managers.
+            raise InvalidArgumentError("managers", f"a manager cannot be called {name!r}: letters, digits, _, - and .")
+        if name in self.by_name:
+            raise InvalidArgumentError(
+                "managers", f"two managers are called {name!r}: {self._origins[name]} and {origin}"
+            )
         for claim in (*manager.claims, *manager.wrappers):
-            other = self._claims.get(claim)
-            if other is not None or claim in self._wrappers:
-                owner = other.name if other else "another manager"
-                raise InvalidArgumentError("managers", f"{claim} is claimed by {manager.name} and by {owner}")
-        self.by_name[manager.name] = manager
+            if claim in self._claimed:
+                other = self._claimed[claim]
+                raise InvalidArgumentError(
+                    "managers",
+                    f"{claim} is claimed by {name} and by {other}: {origin} and {self._origins[other]}; a manager for "
+                    "some of its subclasses claims those",
+                )
+        self.by_name[name] = manager
+        self._origins[name] = origin
         self._claims.update(dict.fromkeys(manager.claims, manager))
         self._wrappers.update(manager.wrappers)
+        self._claimed.update(dict.fromkeys((*manager.claims, *manager.wrappers), name))
+        self._found.clear()
 
     def unwrap(self, obj: Any) -> tuple[Any, list[str]]:
         """Take off declared wrappers (`torch.compile`'s, `DataParallel` …): what is inside, and their class names."""
@@ -219,15 +239,43 @@ def all_managers() -> Managers:
     managers = Managers(_load(path) for path in BUILTIN)
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=ENTRY_POINTS):
+    # Sorted, so that of two that claim the same it is the same one everywhere that is left out.
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+        distribution = getattr(entry, "dist", None)
+        origin = f"{entry.value} of {distribution.name}" if distribution is not None else entry.value
         try:
             plugin = entry.load()
-            managers._add(plugin() if isinstance(plugin, type) else plugin)
+            managers._add(plugin() if isinstance(plugin, type) else plugin, origin)
         except Exception as error:
             # A broken plugin must not keep anybody from their models.
             what = error if isinstance(error, ModelStoreError) else f"{type(error).__name__}: {error}"
-            warn(f"the manager {entry.name!r} ({entry.value}) is left out: {what}")
+            warn(f"the manager {entry.name!r} ({origin}) is left out: {what}")
     return managers
+
+
+def managers_for(entries: Any, manager: str | None = None) -> Managers:
+    """The managers that a load takes.
+
+    A service that loads one model need not import all of them, which takes a tenth of a second of its start.
+
+    Args:
+        entries: `model.managers` of a record, which may be anything.
+        manager: the name of the one that is to load, instead of the recorded ones.
+    """
+    try:
+        names = [entry["name"] for entry in entries] if manager is None else [manager]
+        return _some(frozenset(names)) or all_managers()
+    except (TypeError, KeyError):  # what is wrong with the record is told by whoever reads it
+        return all_managers()
+
+
+@functools.cache
+def _some(names: frozenset[str]) -> Managers | None:
+    """Those of modelstore's own that have these names; None if one of them is somebody else's."""
+    own = {path.partition(":")[0].rpartition(".")[2]: path for path in BUILTIN}
+    if not names <= set(own):
+        return None
+    return Managers(_load(path) for name, path in own.items() if name in names)
 
 
 def _load(path: str) -> Manager:

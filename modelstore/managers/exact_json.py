@@ -44,11 +44,9 @@ def encode(value: Any, special: Callable[[Any], Any] | None = None) -> Any:
     if kind is defaultdict:
         factory = next((name for name, known in _FACTORIES.items() if value.default_factory is known), None)
         if factory is not None:
-            return {
-                "default": factory,
-                "items": [[encode(key, special), encode(item, special)] for key, item in value.items()],
-            }
-    if kind.__module__.startswith("pandas."):
+            pairs = [[encode(key, special), encode(item, special)] for key, item in value.items()]
+            return {"default": factory, "items": pairs}
+    if kind.__module__.partition(".")[0] == "pandas":
         from modelstore.managers import exact_pandas
 
         return {"pandas": exact_pandas.encode(value)}
@@ -80,10 +78,8 @@ def decode(value: Any, special: Callable[[Any], Any] | None = None) -> Any:
     if "tuple" in value:
         return tuple(decode(item, special) for item in value["tuple"])
     if "dict" in value or "ordered" in value:
-        pairs = [
-            (decode(key, special), decode(item, special))
-            for key, item in value.get("dict") or value.get("ordered") or ()
-        ]
+        listed = value.get("dict") or value.get("ordered") or ()
+        pairs = [(decode(key, special), decode(item, special)) for key, item in listed]
         return dict(pairs) if "dict" in value else OrderedDict(pairs)
     if "default" in value:
         pairs = [(decode(key, special), decode(item, special)) for key, item in value["items"]]

@@ -95,7 +95,8 @@ class FastaiManager(ObjectManager):
         for name in ("lr", "wd", "wd_bn_bias", "train_bn", "moms"):
             described[name] = getattr(obj, name, None)
         for name in ("loss_func", "opt_func"):
-            described[name] = str(getattr(obj, name, None))
+            value = getattr(obj, name, None)
+            described[name] = getattr(value, "__qualname__", None) or str(value)
         described["metrics"] = [str(metric.name) for metric in obj.metrics]
         described["callbacks"] = [class_name(callback) for callback in obj.cbs]
         return described

@@ -30,6 +30,7 @@ _SEARCHES = (
     "h2o.automl._output:H2OAutoMLOutput",
     "h2o.grid.grid_search:H2OGridSearch",
 )
+_INCOMPLETE = ("hglm", "targetencoder")
 _MODELS = "h2o.model.model_base:ModelBase"
 
 
@@ -42,6 +43,9 @@ class H2OManager(ObjectManager):
     distributions: ClassVar[tuple[str, ...]] = ("h2o",)
     extra: ClassVar[str | None] = "h2o"
     restores_as: ClassVar[str] = "the same class, as a handle of the model in the server that is connected"
+    exactness: ClassVar[str] = (
+        "bit for bit; GLRM solves for each new row from a start that depends on how the server has cut the frame"
+    )
     limits: ClassVar[tuple[str, ...]] = (
         "Loading takes the very version of H2O that the model was saved with: its binary form knows no other. MOJO "
         "files, which other versions read, cannot be made with the open release 3.46.0.12; one that you have is "
@@ -52,6 +56,7 @@ class H2OManager(ObjectManager):
         "The server keeps a model under the id that it had. If another model has that id there, loading is refused.",
         "Estimators that are not trained are refused, as there is nothing of them in the server; so are searches "
         "(`H2OAutoML`, `H2OGridSearch`), of which you upload the leader or any other model.",
+        "`H2OHGLMEstimator` and `H2OTargetEncoderEstimator` are refused: read back in another server, they fail.",
         "Frames and models of cross-validation are not stored along.",
     )
 
@@ -130,6 +135,12 @@ def _refuse(obj: Any) -> None:
     if getattr(obj, "model_id", None) is None or not getattr(obj, "_model_json", None):
         raise UnsupportedObjectError(
             f"this {class_name(obj)} is not trained, so there is nothing of it in the server; train it first",
+            class_name(obj),
+        )
+    if obj.algo in _INCOMPLETE:
+        raise UnsupportedObjectError(
+            f"H2O's binary form leaves out what a {type(obj).__name__} takes to work in another server; store the data "
+            "and settings that it was trained with, and train it there",
             class_name(obj),
         )
     if h2o.connection() is None:

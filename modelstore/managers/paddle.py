@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,13 +90,14 @@ class PaddleManager(Manager):
             raise InvalidArgumentError(
                 "with_optimizer", "this model was uploaded without an optimizer: load it without with_optimizer=True"
             )
-        if request.into is not None and len(subjects) != 1:
-            raise InvalidArgumentError("into", "into= fills one layer, and that is not what was uploaded")
+        targets = _targets(request.into, subjects)
         loaded: dict[str, Any] = {}
         above = None
         for keyword in subjects:
             folder = request.folder / keyword if len(subjects) > 1 else request.folder
-            loaded[keyword], reader = _load_subject(folder, request.state.get(keyword), request)
+            loaded[keyword], reader = _load_subject(
+                folder, request.state.get(keyword), replace(request, into=targets.get(keyword))
+            )
             above = reader if keyword == _trained(subjects) else above
         if _OPTIMIZER in request.keywords and (request.with_optimizer or not subjects):
             from modelstore.managers._paddle.skeleton import read_skeleton
@@ -115,6 +117,18 @@ class PaddleManager(Manager):
             else:
                 described[keyword] = _describe(obj)
         return described
+
+
+def _targets(into: Any, subjects: list[str]) -> Mapping[str, Any]:
+    """What to fill, by keyword."""
+    if into is None:
+        return {}
+    if len(subjects) == 1:
+        return {subjects[0]: into}
+    if not subjects or not isinstance(into, Mapping) or not into or not set(into) <= set(subjects):
+        words = ", ".join(subjects) or "a layer"
+        raise InvalidArgumentError("into", f"into= is to be a mapping from {words} to the object to fill")
+    return into
 
 
 def _trained(subjects: list[str]) -> str | None:
@@ -188,8 +202,9 @@ def _load_subject(folder: Path, state: Any, request: LoadRequest) -> tuple[Any, 
     if kind not in ("program", "layer", "tensor", "dict", "ordered"):
         raise IntegrityError("the record", "paddle", f"its state cannot be read: {state!r:.200}")
     if kind == "program":
-        if request.into is not None or request.device is not None:
-            raise InvalidArgumentError("into", "a program was stored, which is loaded without into= and device=")
+        for option in ("into", "device"):
+            if getattr(request, option) is not None:
+                raise InvalidArgumentError(option, f"a program was stored, which is loaded without {option}=")
         return load_program(folder, state.get("training") is True, request.policy), None
     reader = files.TensorReader(folder, *_MODEL_FILES, request.device)
     if request.into is not None:

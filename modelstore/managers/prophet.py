@@ -35,7 +35,7 @@ class ProphetManager(ObjectManager):
 
     name = "prophet"
     title = "Prophet"
-    claims = ("prophet.forecaster:Prophet", "fbprophet.forecaster:Prophet")
+    claims = ("prophet.forecaster:Prophet",)
     distributions = ("prophet", "cmdstanpy", "holidays", "numpy", "pandas", "cloudpickle")
     extra = "prophet"
     exactness = "bit for bit; intervals too, as they are drawn from numpy's global generator, if it is seeded alike"

@@ -73,6 +73,9 @@ class PySparkManager(ObjectManager):
                 f"Spark cannot write this {class_name(obj)}: {_first_line(error)}", class_name(obj)
             ) from error
         saved = Saved("spark", {"class": class_name(obj), "version": spark.version})
+        deviations = {part.uid: part.stdMetrics for part in parts_of(obj) if getattr(part, "stdMetrics", None)}
+        if deviations:  # the JVM's writer, which writes for most searches, leaves them out
+            saved.state["stdMetrics"] = {uid: [float(each) for each in found] for uid, found in deviations.items()}
         own = own_classes(obj)
         if own:
             refusal = f"the classes {', '.join(sorted(own))} of this {class_name(obj)} cannot be pickled"
@@ -95,17 +98,22 @@ class PySparkManager(ObjectManager):
             request.policy.require(f"the Spark model in {MODEL}", sorted(foreign))
         if state.get("own"):
             classes = load_pickle(folder / CLASSES, "the classes of the Spark model", request.policy)
-        own = classes.get(str(state.get("class")).replace(":", "."))
+        module, _, qualname = str(state.get("class")).partition(":")
+        own = classes.get(f"{module}.{qualname.rpartition('.')[2]}")  # as metadata have it, without outer names
         cls = own or framework_class(state.get("class"), "pyspark", (metadata.PARAMS,))
         spark = sessions.session()
         lasting = bool(foreign) or any(name.rpartition(".")[2] in metadata.LAZY for name in named)
         try:
             with lent(classes), sessions.readable(spark, folder / MODEL, lasting) as uri:
-                return _with_own_names(cls.load(uri))
+                model = _with_own_names(_with_sub_models(cls.load(uri), uri, spark), folder / MODEL)
         except ModelStoreError:
             raise
         except Exception as error:
             raise IntegrityError("the Spark model", MODEL, f"Spark cannot read it: {_first_line(error)}") from error
+        for part in parts_of(model):
+            if part.uid in state.get("stdMetrics", {}) and hasattr(part, "stdMetrics"):
+                part.stdMetrics = list(state["stdMetrics"][part.uid])
+        return model
 
     def object_parameters(self, obj: Any) -> dict[str, Any]:
         """The parameters by name, those of stages and nested estimators in them."""
@@ -135,16 +143,33 @@ def _refuse(obj: Any) -> None:
         )
 
 
-def _with_own_names(obj: Any) -> Any:
-    """Name output columns as they were by default, after the identifier.
+def _with_sub_models(obj: Any, uri: str, spark: Any) -> Any:
+    """Give each fold of a cross-validation its own models: Spark's reader gives all folds those of the last."""
+    folds = getattr(obj, "subModels", None)
+    if type(obj).__name__ == "CrossValidatorModel" and folds:
+        from pyspark.ml.util import DefaultParamsReader
+
+        obj.subModels = [
+            [
+                DefaultParamsReader.loadParamsInstance(f"{uri}/subModels/fold{fold}/{number}", spark)
+                for number in range(len(models))
+            ]
+            for fold, models in enumerate(folds)
+        ]
+    return obj
+
+
+def _with_own_names(obj: Any, folder: Path) -> Any:
+    """Name output columns as they were by default.
 
     Spark's reader builds each stage with an identifier drawn anew, takes the default from that, and then puts the
     stored identifier in its place.
     """
+    stored = metadata.default_outputs(folder)
     for part in parts_of(obj):
         param = part.getParam("outputCol") if part.hasParam("outputCol") else None
         if param is not None and part.hasDefault(param) and str(part._defaultParamMap[param]).endswith(_OUTPUT):
-            part._setDefault(outputCol=part.uid + _OUTPUT)
+            part._setDefault(outputCol=stored.get(part.uid, part.uid + _OUTPUT))
     return obj
 
 

@@ -40,6 +40,8 @@ class PyTorchLightningManager(Manager):
     wrappers: ClassVar[Mapping[str, str]] = {
         "lightning.fabric.wrappers:_FabricModule": "_original_module",
         "lightning_fabric.wrappers:_FabricModule": "_original_module",
+        "lightning.fabric.wrappers:_FabricOptimizer": "_optimizer",
+        "lightning_fabric.wrappers:_FabricOptimizer": "_optimizer",
     }
     keywords = (_MODEL, _TRAINER)
     options = ("weights_only",)
@@ -54,6 +56,7 @@ class PyTorchLightningManager(Manager):
         "a `Trainer` is not built again, as it holds loggers, devices and data: its checkpoint is kept, with epoch, "
         "steps and the states of optimizers, schedulers and callbacks",
         "the checkpoint holds the weights once more, so that Lightning alone can resume from it",
+        "`optimizer=` beside a module stores an optimizer of its own; the trainer's checkpoint holds the module's",
         "a `LightningDataModule` is data and code, no model, and is refused",
     )
 

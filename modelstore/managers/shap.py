@@ -33,8 +33,8 @@ class ShapManager(SklearnManager):
     extra = "shap"
     exactness = "bit for bit; explainers that sample give equal values where they have a seed"
     limits = (
-        "Explainers of a function (kernel, permutation, exact, partition, sampling) hold it and are pickled; so are deep "
-        "and gradient explainers, with the network in them.",
+        "Explainers of a function (kernel, permutation, exact, partition, sampling) hold it and are pickled; so are "
+        "deep and gradient explainers, with the network in them.",
     )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
@@ -65,7 +65,8 @@ def _take_out(obj: Any) -> tuple[Any, dict[str, Any]]:
     """A copy without what skops cannot hold, and how to make that again."""
     import shap
 
-    bare, taken = copy.copy(obj), dict[str, Any]()
+    bare, taken = object.__new__(type(obj)), dict[str, Any]()
+    vars(bare).update(vars(obj))  # the copy that an Explanation makes of itself leaves out some of it
     link = next((name for name in LINKS if vars(obj).get("link") is getattr(shap.links, name)), None)
     if link:
         taken["link"] = link
@@ -74,7 +75,7 @@ def _take_out(obj: Any) -> tuple[Any, dict[str, Any]]:
     if getattr(vars(obj).get("expected_value"), "__func__", None) is getattr(type(obj), _DYNAMIC, obj):
         taken["expected_value"] = "by label"
         del bare.expected_value
-    columns = getattr(vars(obj).get("masker"), "feature_names", None)
+    columns: Any = getattr(vars(obj).get("masker"), "feature_names", None)
     if type(columns).__module__.startswith("pandas.") and all(type(name) is str for name in columns):
         taken["columns"] = {"dtype": str(columns.dtype), "name": columns.name}
         bare.masker = copy.copy(obj.masker)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from modelstore.folder import ModelFolder
 from modelstore.managers._skops_survey import Objection, Survey, full_name, survey
@@ -22,6 +23,7 @@ from modelstore.managers.pieces import PieceWriter
 
 SKOPS = "model.skops"
 
+_MOST_PARTS = 20_000
 _LONGEST_PARAMETER = 1000  # elements of an array; more belongs into a file, not into the record
 
 
@@ -30,11 +32,18 @@ class SklearnManager(ObjectManager):
 
     name = "sklearn"
     title = "scikit-learn"
-    claims = ("sklearn.base:BaseEstimator",)
-    distributions = ("scikit-learn", "skops", "numpy", "scipy", "joblib", "threadpoolctl", "cloudpickle")
+    claims: ClassVar[tuple[str, ...]] = ("sklearn.base:BaseEstimator",)
+    distributions: ClassVar[tuple[str, ...]] = (
+        "scikit-learn",
+        "skops",
+        "numpy",
+        "scipy",
+        "joblib",
+        "threadpoolctl",
+        "cloudpickle",
+    )
     extra = "sklearn"
-    title = "scikit-learn"
-    limits = (
+    limits: ClassVar[tuple[str, ...]] = (
         "estimators that hold open files, locks or connections, which nothing restores",
         "what skops has no form for, such as functions and classes of a notebook, makes the whole estimator a pickle; "
         "the record names the part",
@@ -126,10 +135,42 @@ def _reason(obj: Any, error: Exception) -> str:
     """Why skops was not used: where in the model, and what."""
     if not isinstance(error, Objection):
         return f"{type(error).__name__}: {error}"[:300]
-    culprit = error.culprit
-    parameters = _parameters(obj)
-    where = next((name for name, part in parameters.items() if part is culprit or type(part) is culprit), None)
-    return f"parameter {where!r}: {error}" if where else str(error)
+    where = _place(obj, error.culprit)
+    return f"{where}: {error}" if where else str(error)
+
+
+def _place(obj: Any, culprit: Any) -> str | None:
+    """The parameter of `obj` in which `culprit` lies, or the path of attributes that leads to it."""
+    found = _way(obj, culprit)
+    if found is None:
+        return None
+    path, passed = found
+    parameters = _parameters(obj).items()
+    deepest = next((name for each in reversed(passed) for name, part in parameters if part is each), None)
+    return f"parameter {deepest!r}" if deepest else f"attribute {path!r}" if path else None
+
+
+def _way(obj: Any, culprit: Any) -> tuple[str, list[Any]] | None:
+    """The shortest way to `culprit`: as a path, and the objects on it. Breadth first, and not for ever."""
+    seen, waiting = {id(obj)}, deque([("", [obj])])
+    while waiting and len(seen) < _MOST_PARTS:
+        path, passed = waiting.popleft()
+        if passed[-1] is culprit or type(passed[-1]) is culprit:
+            return path.removeprefix("."), passed
+        for step, part in _parts(passed[-1]):
+            if id(part) not in seen:
+                seen.add(id(part))
+                waiting.append((path + step, [*passed, part]))
+    return None
+
+
+def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(obj, (list, tuple)):
+        yield from ((f"[{at}]", part) for at, part in enumerate(obj))
+    elif isinstance(obj, dict):
+        yield from ((f"[{key!r}]", part) for key, part in obj.items())
+    elif not isinstance(obj, type):
+        yield from ((f".{name}", part) for name, part in getattr(obj, "__dict__", {}).items())
 
 
 def _parameters(obj: Any) -> dict[str, Any]:

@@ -142,7 +142,10 @@ def _fill(folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
     if (folder / HISTORY).exists():
         net.history_ = type(net.history_)(_json(folder / HISTORY))
     if state.get("classes") is not None:
-        net.classes_inferred_ = decode(state["classes"])
+        try:
+            net.classes_inferred_ = decode(state["classes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError("the record", "state", f"the class labels cannot be read: {error!r}") from error
     return net
 
 

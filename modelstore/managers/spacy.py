@@ -39,6 +39,7 @@ class SpacyManager(ObjectManager):
     extra = "spacy"
     limits = (
         "single components, vocabularies, `Doc` and `DocBin`: pass the whole pipeline; data belong into files",
+        "a table `lexeme_norm` that was put into `vocab.lookups` in place: spaCy heeds it only after a load",
         "the optimizer of training: `nlp.resume_training()` makes a new one",
         "`Doc.set_extension` and the like are set for a process, not for a pipeline: whoever loads it sets them again",
         "a component without `to_disk` is made anew from its configuration, as spaCy does it",

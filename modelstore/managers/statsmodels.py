@@ -17,6 +17,8 @@ from modelstore.managers.pickled import PICKLE, PickledManager, load_pickle, sav
 
 _DESCRIBED = ("formula", "endog_names", "exog_names", "nobs", "order", "seasonal_order", "trend", "k_ar", "alpha")
 _LONGEST_NAMES = 200
+_TRANSFORMED = "_transparams"
+"""The state of a negative binomial model that its own unpickling resets, with another likelihood as the result."""
 
 
 class StatsmodelsManager(PickledManager):
@@ -76,7 +78,10 @@ class StatsmodelsManager(PickledManager):
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
         """Write `model.pkl`."""
         refusal = f"this {class_name(obj)} cannot be pickled"
-        return save_pickle(obj, folder, PICKLE, refusal, persistent_id=_Taker())
+        saved = save_pickle(obj, folder, PICKLE, refusal, persistent_id=_Taker())
+        if (transformed := vars(getattr(obj, "model", obj)).get(_TRANSFORMED)) is not None:
+            saved.state["transformed"] = bool(transformed)
+        return saved
 
     def load_object(self, folder: Path, state: Mapping[str, Any], request: LoadRequest) -> Any:
         """Read `model.pkl`.
@@ -84,7 +89,10 @@ class StatsmodelsManager(PickledManager):
         Raises:
             PickleNotAllowedError: the policy refuses.
         """
-        return load_pickle(folder / PICKLE, "the statsmodels model", request.policy, _Giver())
+        obj = load_pickle(folder / PICKLE, "the statsmodels model", request.policy, _Giver())
+        if "transformed" in state:
+            setattr(getattr(obj, "model", obj), _TRANSFORMED, state["transformed"])
+        return obj
 
     def object_parameters(self, obj: Any) -> dict[str, Any]:
         """The kind of model, its formula or the names of its data, and its order."""

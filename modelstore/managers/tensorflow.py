@@ -25,11 +25,30 @@ class TensorflowManager(ObjectManager):
     """TensorFlow and Keras."""
 
     name = "tensorflow"
+    title = "TensorFlow and Keras"
     claims = (KERAS_MODEL, KERAS_LAYER, *MODULES)
     distributions = ("tensorflow", "tensorflow-cpu", "keras", "h5py", "ml-dtypes", "numpy")
     load_options = ("into",)
     extra = "tensorflow"
     restores_as = "Keras: the same class; another tf.Module: a SavedModel's object with the same functions"
+    exactness = (
+        "bit for bit; a Keras model that is loaded on another backend than it was saved on rounds differently in its "
+        "last digits, and a warning says so"
+    )
+    limits = (
+        "A Keras model has to be built before the upload, so that it has weights.",
+        "Lambdas are byte code, and functions of your own are called by name: both take `allow_pickle` to load. "
+        "Layers, models, losses, metrics and optimizers of your own that an import finds need none.",
+        "Of a `tf.Module` that is not Keras' come back the functions that have a graph: decorate them with "
+        "`@tf.function(input_signature=[…])`, or call them once before the upload.",
+        "A `TFSMLayer` refers to a SavedModel on the disk of this machine, and is refused: upload what "
+        "`tf.saved_model.load` gives.",
+        "Keras' file holds the sum of a kernel and its adaptation of low rank (LoRA): outputs are equal, and the "
+        "adaptation starts anew.",
+        "`device=` is not heeded, since TensorFlow itself puts weights on a GPU where there is one; load within "
+        '`with keras.device("cpu"):` to keep them off it.',
+        "Keras numbers variables anew in each process: their paths may differ after loading, their order does not.",
+    )
 
     def save_object(self, obj: Any, folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
         """Write a Keras object, or a module."""

@@ -65,11 +65,11 @@ class TorchExportManager(ObjectManager):
         """
         import torch
 
-        from modelstore.managers._torch.devices import checked_device, devices, is_available
+        from modelstore.managers._torch.devices import absent_devices, checked_device, devices
 
         device = checked_device(request.device)
         request.policy.require(f"the exported program in {MODEL}")
-        if absent := [str(each) for each in state.get("devices", ()) if not is_available(str(each))]:
+        if absent := absent_devices(state):
             raise InvalidArgumentError(
                 "device",
                 f"this program was exported on {', '.join(absent)}, which its graph names; here there are "

@@ -66,11 +66,11 @@ class TorchScriptManager(ObjectManager):
         """
         import torch
 
-        from modelstore.managers._torch.devices import checked_device, is_available
+        from modelstore.managers._torch.devices import absent_devices, checked_device
 
         device = checked_device(request.device)
         request.policy.require(f"the TorchScript model in {MODEL}")
-        if device is None and not all(is_available(str(each)) for each in state.get("devices", ())):
+        if device is None and absent_devices(state):
             device = "cpu"
         try:
             with warnings.catch_warnings():

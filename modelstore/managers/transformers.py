@@ -11,34 +11,21 @@ from typing import Any
 
 from modelstore.exceptions import IntegrityError, InvalidArgumentError, UnsupportedObjectError
 from modelstore.folder import ModelFolder
-from modelstore.managers._transformers.models import fill_model, load_model, quiet, save_model
+from modelstore.managers._torch.devices import checked_device
+from modelstore.managers._transformers.models import fill_model, load_model, save_model
+from modelstore.managers._transformers.parts import KINDS, kind_of, load_part, require_kind, save_part
 from modelstore.managers._transformers.pipelines import build_pipeline, parts_of, settings_of
 from modelstore.managers.base import SUBJECTS, LoadRequest, Manager, Saved, class_name
 from modelstore.managers.classes import ClassBook, ClassShelf
 from modelstore.notices import warn
 from modelstore.records import json_safe
 
-KINDS = {
-    "transformers.modeling_utils:PreTrainedModel": "model",
-    "transformers.configuration_utils:PreTrainedConfig": "config",
-    "transformers.configuration_utils:PretrainedConfig": "config",  # before release 5
-    "transformers.tokenization_utils_base:PreTrainedTokenizerBase": "tokenizer",
-    "transformers.processing_utils:ProcessorMixin": "processor",
-    "transformers.image_processing_base:ImageProcessingMixin": "processor",
-    "transformers.image_processing_utils:ImageProcessingMixin": "processor",  # before 4.34
-    "transformers.feature_extraction_utils:FeatureExtractionMixin": "processor",
-    "transformers.pipelines.base:Pipeline": "pipeline",
-}
-"""What the root classes are. The mixins among them are the only common roots that processors have."""
-
-REMOTE_CODE = ("tokenizer", "processor")
-"""Whose from_pretrained takes trust_remote_code; elsewhere it would become a setting of the object."""
-
 
 class TransformersManager(Manager):
     """Hugging Face Transformers."""
 
     name = "transformers"
+    title = "Hugging Face Transformers"
     claims = tuple(KINDS)
     keywords = (*SUBJECTS, "tokenizer", "processor", "config")
     distributions = (
@@ -52,11 +39,23 @@ class TransformersManager(Manager):
         "pillow",
         "numpy",
     )
-    load_options = ("into",)
+    load_options = ("into", "device")
     extra = "transformers"
     restores_as = (
         "the same class with its head: `(model, config)`, with a tokenizer or processor between them where one was "
         "uploaded; anything uploaded without a model as itself"
+    )
+    exactness = "bit for bit; of a model whose weights lay unaligned in memory, kernels may round differently"
+    limits = (
+        "A model that its class would not build from its configuration (a replaced head, layers added by hand) is "
+        "refused, as `from_pretrained` could not load it; `manager='pytorch'` stores it as it is.",
+        "Models with adapters are refused: merge them, or upload the `PeftModel`, which has a manager of its own.",
+        "Weights on the meta device or on disk, and shards of a distributed model, are refused: load the whole model.",
+        "A `Trainer` is refused: upload its model and tokenizer. Optimizer and progress are in the checkpoints that it "
+        "writes, whose folder can be uploaded by its path.",
+        "A pipeline's assistant model, and parameters that JSON cannot hold, are refused.",
+        "An attention implementation that torch does not bring (flash attention) is left to the reader's machine.",
+        "Classes that came with a checkpoint (`trust_remote_code=True`) or from a notebook are pickled.",
     )
 
     def save(self, objects: Mapping[str, Any], folder: ModelFolder, options: Mapping[str, Any]) -> Saved:
@@ -85,13 +84,19 @@ class TransformersManager(Manager):
 
 
 def _kind(obj: Any) -> str:
-    for base in type(obj).__mro__:
-        if kind := KINDS.get(f"{base.__module__}:{base.__qualname__}"):
-            return kind
-    raise UnsupportedObjectError(
-        f"a {class_name(obj)} is neither a model, tokenizer, processor, configuration nor pipeline of transformers",
-        class_name(obj),
-    )
+    kind = kind_of(obj)
+    if kind == "trainer":
+        raise UnsupportedObjectError(
+            f"a {class_name(obj)} is a process, not a model: upload model=trainer.model, tokenizer="
+            "trainer.processing_class; a checkpoint's folder, which holds optimizer and progress, goes in by its path",
+            class_name(obj),
+        )
+    if kind is None:
+        raise UnsupportedObjectError(
+            f"a {class_name(obj)} is neither a model, tokenizer, processor, configuration nor pipeline of transformers",
+            class_name(obj),
+        )
+    return kind
 
 
 class _Writer:
@@ -154,24 +159,9 @@ class _Writer:
                 for at, (part, value) in enumerate(parts.items())
             }
         else:
-            self._save_small(obj, name)
+            save_part(obj, self._folder.path(name))
+            self._add_format("json")
         return entry
-
-    def _save_small(self, obj: Any, name: str) -> None:
-        path = self._folder.path(name)
-        try:
-            with quiet():
-                obj.save_pretrained(path)
-        except OSError:
-            raise
-        except Exception as error:
-            raise UnsupportedObjectError(
-                f"transformers cannot save this {type(obj).__name__}: {error}", class_name(obj)
-            ) from error
-        if not type(obj).__module__.startswith("transformers."):
-            # Small, and of a class whose constructor may need what was not saved.
-            _check_loads(obj, path)
-        self._add_format("json")
 
     def _add_format(self, name: str) -> None:
         self._format.merge(Saved(format=name))
@@ -193,34 +183,17 @@ def _shared(parts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return whole, same
 
 
-def _check_loads(obj: Any, path: Any) -> None:
-    try:
-        _from_pretrained(type(obj), _kind(obj), path)
-    except Exception as error:
-        raise UnsupportedObjectError(
-            f"this {type(obj).__name__} was saved, but its class cannot load it again ({error!r}); a constructor's "
-            "further arguments need defaults, or must be kept by save_pretrained",
-            class_name(obj),
-        ) from error
-
-
-def _from_pretrained(cls: Any, kind: str, path: Any) -> Any:
-    settings = {"trust_remote_code": False} if kind in REMOTE_CODE and _has_remote_code(cls) else {}
-    with quiet():
-        return cls.from_pretrained(path, local_files_only=True, **settings)
-
-
-def _has_remote_code(cls: Any) -> bool:
-    """Tokenizers and composed processors look for code to run; image processors and feature extractors never do."""
-    return hasattr(cls, "get_attributes") or hasattr(cls, "vocab_files_names") or hasattr(cls, "attributes")
-
-
 class _Reader:
     """One load."""
 
     def __init__(self, request: LoadRequest) -> None:
         self._request = request
         self._shelf = ClassShelf(request.folder, request.policy)
+        if request.into is not None and request.device is not None:
+            raise InvalidArgumentError(
+                "device", "into= is filled on the devices that it lies on: move it there instead"
+            )
+        self._device = checked_device(request.device)
 
     def load_all(self) -> Any:
         state = self._request.state
@@ -254,19 +227,14 @@ class _Reader:
             return fill_model(self._request.into, folder, entry["folder"])
         cls = self._class(entry, kind)
         if kind == "model":
-            return load_model(cls, self._class(entry["config"], "config"), folder, entry["folder"])
+            return load_model(cls, self._class(entry["config"], "config"), folder, entry["folder"], self._device)
         if kind == "pipeline":
             parts = {name: self._load(part) for name, part in entry["parts"].items()}
-            return build_pipeline(cls, parts, entry["same"], entry["settings"])
-        return _from_pretrained(cls, kind, folder / entry["folder"])
+            return build_pipeline(cls, parts, entry["same"], entry["settings"], self._device)
+        return load_part(cls, kind, folder / entry["folder"])
 
     def _class(self, reference: Mapping[str, Any], kind: str) -> Any:
-        """The recorded class, if it is of that kind: a record must not make us call anything else."""
-        cls = self._shelf.get(reference)
-        bases = {f"{base.__module__}:{base.__qualname__}" for base in getattr(cls, "__mro__", ())}
-        if not any(root in bases for root, of_kind in KINDS.items() if of_kind == kind):
-            raise IntegrityError("the record", "transformers", f"{reference['class']} is no class of a {kind}")
-        return cls
+        return require_kind(self._shelf.get(reference), kind, reference["class"])
 
 
 def _follow(loaded: Mapping[str, Any], path: str) -> Any:

@@ -37,6 +37,9 @@ FUNNEL_LIKE = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder
                "max_position_embeddings": 32}  # fmt: skip
 LABELS = {"num_labels": 3, "id2label": {0: "bad", 1: "so so", 2: "good"}}
 
+INPUTS: dict[str, dict[str, torch.Tensor]] = {}
+"""What the cases ask of each class."""
+
 Case = tuple[Callable[[], Any], dict[str, torch.Tensor]]
 
 
@@ -47,6 +50,7 @@ def built(model: str, config: str, inputs: dict[str, torch.Tensor], **settings: 
         torch.manual_seed(1)
         return getattr(hf, model)(getattr(hf, config)(**settings))
 
+    INPUTS[model] = inputs
     return build, inputs
 
 

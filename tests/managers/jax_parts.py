@@ -57,7 +57,7 @@ def observe(exported: Any) -> Any:
     arguments = ARGUMENTS[exported.fun_name]
     results = exported.call(*arguments)
     leaves, treedef = jax.tree.flatten(results)
-    found = [exported.fun_name, exported.platforms, str(exported.in_avals), str(treedef), exported.has_vjp()]
+    found = [exported.fun_name, exported.platforms, str(exported.in_avals), str(treedef)]
     return found, [(str(leaf.dtype), np.asarray(leaf).tobytes()) for leaf in leaves]
 
 

@@ -19,7 +19,6 @@ def tree() -> Any:
         "step": 3,
         "rate": 0.5,
         "flags": jnp.asarray([True, False]),
-        "empty": jnp.zeros((0, 2)),
     }
 
 
@@ -27,20 +26,23 @@ def write(folder: Path, kind: str) -> Path:
     """A checkpoint of the tree, as one of Orbax' ways writes it; returns its path."""
     path = folder / kind
     if kind == "standard":
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(path, tree())
-            checkpointer.wait_until_finished()
+        save(path, tree())
     elif kind == "zarr":
         ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)).save(path, args=ocp.args.PyTreeSave(tree()))
-    else:
-        items = ocp.args.StandardSave(tree())
-        if kind == "items":
-            items = ocp.args.Composite(state=items, notes=ocp.args.JsonSave({"a": [1, "text"]}))
-        with ocp.CheckpointManager(path) as manager:
-            manager.save(0, args=items)
-            manager.wait_until_finished()
+    elif kind == "step":
+        settings = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+        with ocp.CheckpointManager(path, options=settings) as manager:
+            manager.save(0, args=ocp.args.StandardSave(tree()))
         path = path / "0"
+    else:
+        items = {"state": ocp.args.StandardSave(tree()), "notes": ocp.args.JsonSave({"a": [1, "text"]})}
+        ocp.Checkpointer(ocp.CompositeCheckpointHandler()).save(path, args=ocp.args.Composite(**items))
     return path
+
+
+def save(path: Path, tree: Any) -> None:
+    """A checkpoint, written before this returns."""
+    ocp.Checkpointer(ocp.StandardCheckpointHandler()).save(path, args=ocp.args.StandardSave(tree))
 
 
 def observe(result: Any) -> Any:

@@ -100,7 +100,8 @@ def _arguments(cls: type) -> dict[str, Any]:
 
     known: dict[str, Any] = {
         "beta": 2, "lag": 1, "window_size": 3, "q": 0.5, "value": 1, "learning_rate": 0.1, "prior": 0,
-        "prior_weight": 1, "metric": metrics.MAE(), "left": stats.Mean(), "right": stats.Max(), "metrics": [metrics.MAE()], "lr": 0.1,
+        "prior_weight": 1, "metric": metrics.MAE(),
+        "left": stats.Mean(), "right": stats.Max(), "metrics": [metrics.MAE()], "lr": 0.1,
     }  # fmt: skip
     wanted = [
         parameter.name

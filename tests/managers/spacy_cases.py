@@ -20,6 +20,7 @@ TEXTS = [
     "She gave him colourful gifts; he'd never forget (https://example.org/x?y=1).",
 ]
 
+RARE: dict[str, Any] = {"trainable_lemmatizer": {"min_tree_freq": 1}, "parser": {"min_action_freq": 1}}
 TAGS = ["PROPN", "VERB", "NOUN"]
 WORDS = ["Berlin", "sees", "apples", "London", "buys", "gifts"]
 
@@ -121,7 +122,7 @@ def initialized(*components: str, steps: int = 2, language: str = "en") -> dict[
     spacy.util.fix_random_seed(0)
     nlp = spacy.blank(language)
     for component in components:
-        nlp.add_pipe(component, config={"min_tree_freq": 1} if component == "trainable_lemmatizer" else {})
+        nlp.add_pipe(component, config=RARE.get(component, {}))
     examples = [Example.from_dict(nlp.make_doc(" ".join(WORDS[at : at + 3])), annotation(at)) for at in (0, 3)]
     optimizer = nlp.initialize(lambda: examples)
     for _ in range(steps):
@@ -177,7 +178,9 @@ def _lemmas() -> dict[str, Any]:
     lookups = Lookups()
     lookups.add_table("lemma_lookup", {"gifts": "gift", "gave": "give"})
     lemmatizer.initialize(lookups=lookups)
-    nlp.vocab.lookups.add_table("lexeme_norm", {"colour": "color", "colourful": "colorful"})
+    norms = Lookups()
+    norms.add_table("lexeme_norm", {"colour": "color", "colourful": "colorful"})
+    nlp.vocab.lookups = norms
     return {"model": nlp}
 
 
@@ -235,7 +238,7 @@ def _several() -> dict[str, Any]:
     return {"model": blank("en", "sentencizer")["model"], "preprocessor": blank("de")["model"]}
 
 
-LANGUAGES = ("en", "de", "fr", "es", "hu", "ru", "ar", "xx", "zh", "tr")
+LANGUAGES = ("en", "de", "hu", "ar", "xx", "zh")
 
 BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "untrained components": _untrained,

@@ -120,7 +120,8 @@ def _learners() -> Mapping[str, Any]:
         ),
         "BaseRRegressor": lambda: _fit(meta.BaseRRegressor(line(), **known), X, TREATED, Y, p=HALF, verbose=False),
         "BaseRClassifier": lambda: _fit(
-            meta.BaseRClassifier(outcome_learner=odds(), effect_learner=line(), **known), X, TREATED, WON, HALF, None, False
+            meta.BaseRClassifier(outcome_learner=odds(), effect_learner=line(), **known),
+            X, TREATED, WON, p=HALF, verbose=False,
         ),
         "XGBRRegressor": lambda: _fit(
             meta.XGBRRegressor(effect_learner_n_estimators=3, n_fold=2, xgb_kwargs={"n_jobs": 1, "max_depth": 2}),

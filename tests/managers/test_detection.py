@@ -247,3 +247,26 @@ print(sorted(heavy & {"numpy", "sklearn", "skops", "xgboost", "pandas", "scipy",
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_load_imports_only_the_managers_that_it_takes() -> None:
+    """A service that loads one model imports one manager; a plugin's model, or a strange record, asks for all."""
+    code = """
+import sys
+from modelstore.managers.detection import managers_for
+assert list(managers_for([{"name": "xgboost"}]).by_name) == ["xgboost"]
+assert list(managers_for([{"name": "xgboost"}], "sklearn").by_name) == ["sklearn"]
+assert "modelstore.managers.pytorch" not in sys.modules
+for strange in (None, 5, [{}], [{"name": []}], [{"name": "a plugin's"}], ["x"]):
+    assert len(managers_for(strange).by_name) > 30
+print("done")
+"""
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_every_manager_is_called_as_its_module_is() -> None:
+    """By which a load finds the one that it takes without importing the others."""
+    names = {path.partition(":")[0].rpartition(".")[2]: detection._load(path).name for path in detection.BUILTIN}
+    assert all(module == name for module, name in names.items())

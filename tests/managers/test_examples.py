@@ -12,7 +12,16 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FRAMEWORKS = sorted(path.stem for path in (EXAMPLES / "frameworks").glob("with_*.py"))
-MODULES: dict[str, tuple[str, ...]] = {"with_files": (), "with_python_function": ()}
+MODULES: dict[str, tuple[str, ...]] = {
+    "with_catboost": ("catboost", "pandas", "sklearn"),
+    "with_files": (),
+    "with_lightgbm": ("lightgbm", "pandas", "sklearn"),
+    "with_multiple_models": ("shap", "sklearn", "xgboost"),
+    "with_onnx": ("onnx", "onnxruntime"),
+    "with_orbax": ("jax", "orbax"),
+    "with_python_function": (),
+    "with_xgboost": ("xgboost", "pandas", "sklearn"),
+}
 """What an example takes beside what its name says."""
 
 

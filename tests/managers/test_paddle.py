@@ -284,6 +284,18 @@ def test_into_needs_no_pickle(tmp_path: Path) -> None:
         _load(tmp_path, saved)
 
 
+def test_of_several_into_names_which_to_fill(tmp_path: Path) -> None:
+    """Two layers of one upload lie in a folder each; a mapping fills both, anything else is refused."""
+    made = {"model": network(), "preprocessor": nn.Linear(2, 2)}
+    saved = _store(tmp_path, {"weights_only": True}, **made)
+    targets = {"model": network(), "preprocessor": nn.Linear(2, 2)}
+    loaded = _load(tmp_path, saved, *made, pickle=False, into=targets)
+    assert loaded == targets
+    assert loaded["preprocessor"].weight.numpy().tobytes() == made["preprocessor"].weight.numpy().tobytes()
+    with pytest.raises(InvalidArgumentError, match="mapping from model, preprocessor"):
+        _load(tmp_path, saved, *made, pickle=False, into=network())
+
+
 @pytest.mark.parametrize(
     "target", [lambda: nn.Linear(2, 3), lambda: network().to(dtype="float64"), lambda: paddle.ones([2])]
 )

@@ -145,6 +145,17 @@ def build(package: Any = L, cls: Any = None, with_trainer: bool = False, fit: bo
     return {"model": module, "trainer": trainer} if with_trainer else {"model": module}
 
 
+def _bare(cls: Any) -> Any:
+    module = cls()
+    module.layer = torch.nn.Linear(4, 2)
+    return {"model": module}
+
+
+def observe_bare(module: Any) -> Any:
+    """What a module has that is of Lightning's own class."""
+    return module.layer(ROWS).detach().numpy(), dict(module.hparams), module.automatic_optimization, module.training
+
+
 def _evaluated() -> Any:
     module = build()["model"].eval()
     module.freeze()
@@ -168,7 +179,11 @@ class TestLightning(BuiltinContract):
             "by hand, nested": functools.partial(build, cls=Manual, with_trainer=True),
             "double": lambda: {"model": build(fit=False)["model"].double()},
         }
-        return {name: Case(each, observe) for name, each in builds.items()}
+        bare = {"bare, of lightning": L.LightningModule, "bare, of pytorch_lightning": old.LightningModule}
+        return {
+            **{name: Case(each, observe) for name, each in builds.items()},
+            **{name: Case(functools.partial(_bare, cls), observe_bare) for name, cls in bare.items()},
+        }
 
     def result(self, objects: Mapping[str, Any]) -> Any:
         """The module alone."""
@@ -258,10 +273,13 @@ def test_fabric_is_taken_off(store: ModelStore) -> None:
     """What Fabric has set up is stored as what it wraps, and a Lightning module forgets its Fabric."""
     fabric = Fabric(accelerator="cpu", devices=1)
     plain = torch.nn.Linear(4, 2)
-    wrapped = fabric.setup(plain)
-    info = store.upload("plain", model=wrapped)
+    wrapped, optimizer = fabric.setup(plain, torch.optim.SGD(plain.parameters(), lr=0.1))
+    info = store.upload("plain", model=wrapped, optimizer=optimizer)
     assert info["model"]["model_type"] == {"library": "pytorch", "type": "Linear", "models": None}
-    assert torch.equal(store.load("plain")(ROWS), plain(ROWS))
+    loaded, again = store.load("plain", with_optimizer=True)
+    assert torch.equal(loaded(ROWS), plain(ROWS))
+    assert type(again) is torch.optim.SGD
+    assert again.param_groups[0]["params"][0] is loaded.weight
     module = build(fit=False)["model"]
     wrapped = fabric.setup(module, module.configure_optimizers()[0][0])[0]
     assert module._fabric is fabric
@@ -313,29 +331,29 @@ def test_metrics_are_modules_of_pytorch() -> None:
     assert [owner.name for owner in owners if owner] == ["pytorch", "pytorch_lightning", "pytorch_lightning"]
 
 
-NOTEBOOK = """
-    import sys, torch, lightning.pytorch as L
+SCRIPT = """
+    import os, sys
+    import torch, lightning.pytorch as L
     from modelstore import ModelStore
 
-    class Net(L.LightningModule):
-        def __init__(self, units):
-            super().__init__()
-            self.save_hyperparameters()
-            self.layer = torch.nn.Linear(4, units)
-        def forward(self, x):
-            return self.layer(x)
+    store = ModelStore.from_file_system(sys.argv[1])
+    notebook = os.fork()  # after the imports, which take long
+    if not notebook:
+        class Net(L.LightningModule):
+            def __init__(self, units):
+                super().__init__()
+                self.save_hyperparameters()
+                self.layer = torch.nn.Linear(4, units)
+            def forward(self, x):
+                return self.layer(x)
 
-    torch.manual_seed(3)
-    net = Net(2).eval()
-    ModelStore.from_file_system(sys.argv[1]).upload("notebook", model=net)
-    print(net(torch.ones(1, 4)).tolist(), net.hparams.units)
-"""
-
-SERVICE = """
-    import sys
-    from modelstore import ModelStore
-    net = ModelStore.from_file_system(sys.argv[1]).load("notebook")
-    import torch
+        net = Net(2).eval()
+        store.upload("notebook", model=net)
+        print(net(torch.ones(1, 4)).tolist(), net.hparams.units, flush=True)
+        os._exit(0)
+    assert os.waitpid(notebook, 0)[1] == 0
+    assert "Net" not in globals()
+    net = store.load("notebook")
     print(net(torch.ones(1, 4)).tolist(), net.hparams.units)
 """
 
@@ -344,11 +362,9 @@ def test_a_class_of_a_notebook_loads_elsewhere(tmp_path: Path) -> None:
     """A module class of `__main__` goes along by value."""
     root = tmp_path / "store"
     root.mkdir()
-    printed = []
-    for name, code in (("notebook.py", NOTEBOOK), ("service.py", SERVICE)):
-        (tmp_path / name).write_text(textwrap.dedent(code))
-        command = [sys.executable, str(tmp_path / name), str(root)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-        assert ended.returncode == 0, ended.stderr
-        printed.append(ended.stdout)
-    assert printed[0] == printed[1]
+    (tmp_path / "notebook.py").write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(tmp_path / "notebook.py"), str(root)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert ended.returncode == 0, ended.stderr
+    first, second = ended.stdout.splitlines()
+    assert first == second

@@ -187,6 +187,15 @@ def test_what_was_on_an_absent_device_is_mapped_to_the_cpu(tmp_path: Path, monke
     assert asked == ["cpu"]
 
 
+@pytest.mark.parametrize("devices", [3, "cpu", [1], {"cpu": 1}])
+def test_a_record_that_names_no_devices_is_refused(devices: Any, tmp_path: Path) -> None:
+    """What the record says of devices is checked before it is used."""
+    saved = _store(_scripted()["model"], tmp_path)
+    with pytest.raises(IntegrityError, match="no list of devices"):
+        TorchScriptManager().load(_request(tmp_path, Saved("torchscript", {"devices": devices})))
+    assert saved.pickled == [MODEL]
+
+
 def test_training_goes_on_after_a_load(tmp_path: Path) -> None:
     """A loaded module takes the same steps as the original."""
     model = _scripted(eval_mode=False)["model"]

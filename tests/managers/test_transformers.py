@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import transformers as hf
 
-from modelstore.exceptions import (
-    PickleNotAllowedError,
-)
+from modelstore.contracts.manager import Case
+from modelstore.exceptions import InvalidArgumentError, PickleNotAllowedError, UnsupportedObjectError
 from modelstore.managers.detection import all_managers
+from modelstore.managers.transformers import TransformersManager
 from tests.managers import hf_cases, hf_helpers, hf_parts
+from tests.managers.contract import BuiltinContract
 from tests.managers.hf_helpers import entry, fingerprint, keep, read_elsewhere, restore
 from tests.managers.hf_special import SPECIAL
 
@@ -42,17 +45,64 @@ def same(first: Any, second: Any) -> None:
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(second))
 
 
-def test_every_architecture_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    """Class, head, weights, ties, dtypes, configuration and outputs are those of the upload, for each architecture."""
-    paths, expected = [], {}
-    for at, (name, (build, inputs)) in enumerate(hf_cases.CASES.items()):
-        model = build().eval()
-        paths.append(keep(tmp_path / str(at), inputs, model=model))
-        expected[name] = fingerprint((model, model.config), (inputs,))
-    found = dict(zip(expected, read_elsewhere(*paths), strict=True))
-    assert len(expected) > 50
-    for name in expected:
-        assert found[name] == json.loads(json.dumps(expected[name])), name
+def observe(result: Any) -> Any:
+    """Class, head, weights, ties, dtypes, configuration and outputs of a model, and the configuration beside it."""
+    torch.set_num_threads(1)
+    model, config = result
+    return json.loads(json.dumps(fingerprint((model, config), (hf_cases.INPUTS[type(model).__name__],))))
+
+
+class TestTransformers(BuiltinContract):
+    """Every architecture with its head."""
+
+    manager = TransformersManager()
+
+    def cases(self) -> Mapping[str, Case]:
+        """See `hf_cases`."""
+        return {
+            name: Case(functools.partial(_evaluated, build), observe) for name, (build, _) in hf_cases.CASES.items()
+        }
+
+    def result(self, objects: Mapping[str, Any]) -> Any:
+        """A model comes with its configuration."""
+        return objects["model"], objects["model"].config
+
+    def objects(self, result: Any, keywords: tuple[str, ...]) -> Mapping[str, Any]:
+        """The inverse."""
+        return {"model": result[0]}
+
+    def test_there_are_enough_of_them(self) -> None:
+        """More than fifty architectures are tried, and many kinds of heads."""
+        assert len(hf_cases.CASES) > 50
+        assert len({name.partition("For")[2] for name in hf_cases.INPUTS}) > 15
+
+
+def _evaluated(build: Any) -> Mapping[str, Any]:
+    return {"model": build().eval()}
+
+
+def test_a_device_is_heeded(tmp_path: Path) -> None:
+    """`device=` says where a model or pipeline goes; one that is not here is refused; a recorded one forgotten."""
+    model, words = hf_parts.classifier(), hf_parts.word_tokenizer()
+    path = keep(tmp_path / "a", model=model)
+    assert restore(path, device="cpu")[0].device.type == "cpu"
+    with pytest.raises(InvalidArgumentError, match="cannot use the device"):
+        restore(path, device="cuda:7")
+    with pytest.raises(InvalidArgumentError, match="move it there"):
+        restore(path, device="cpu", into=model)
+    file = path / "files" / "model.restore.json"
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace('"device": "cpu"', '"device": "cuda:99"'))
+    assert restore(path)[0].device.type == "cpu"
+    both = keep(tmp_path / "b", model=hf.pipeline("text-classification", model=model, tokenizer=words))
+    assert restore(both, device="cpu").device.type == "cpu"
+
+
+def test_a_trainer_is_refused(tmp_path: Path) -> None:
+    """A trainer is a process; the error says what to upload instead."""
+    trainer = hf.Trainer.__new__(hf.Trainer)
+    with pytest.raises(UnsupportedObjectError, match="trainer.model"):
+        keep(tmp_path / "a", model=trainer)
 
 
 def test_what_from_pretrained_would_not_restore_is_restored(tmp_path: Path) -> None:
@@ -171,7 +221,6 @@ def test_classes_of_a_script_load_where_nobody_knows_them(tmp_path: Path) -> Non
 def test_classes_of_installed_modules_need_no_pickle(tmp_path: Path) -> None:
     """What an import finds is named, not pickled; and its module is told to whoever writes the requirements."""
     from modelstore.folder import ModelFolder
-    from modelstore.managers.transformers import TransformersManager
 
     torch.manual_seed(6)
     model = hf_parts.WiderBert(hf_parts.WiderConfig(**hf_cases.SMALL)).eval()
@@ -266,8 +315,6 @@ def test_detection_finds_this_manager() -> None:
 
 def test_parameters_are_the_configuration() -> None:
     """The configuration is recorded as JSON, of a pipeline its model's, and nothing of a tokenizer."""
-    from modelstore.managers.transformers import TransformersManager
-
     manager, model, words = TransformersManager(), hf_parts.classifier(), hf_parts.word_tokenizer()
     pipeline = hf.pipeline("text-classification", model=model, tokenizer=words)
     for objects in ({"model": model}, {"model": model, "config": model.config}, {"model": pipeline}):

@@ -70,8 +70,7 @@ def is_own_object(cls: Any) -> bool:
         and is_computing(cls.__module__)
         and is_importable(cls)
         and cls.__dictoffset__ != 0
-        and cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
+        and not any({"__reduce__", "__reduce_ex__"} & vars(base).keys() for base in cls.__mro__[:-1])
         and not any(issubclass(cls, builtin) for builtin in (dict, list, tuple, set, frozenset, str, int, float, type))
     )
 

@@ -49,6 +49,17 @@ def classes_in(folder: Path) -> tuple[set[str], set[str]]:
     return own, foreign
 
 
+def default_outputs(folder: Path) -> dict[str, str]:
+    """The default name of the output column, by the identifier of the stage."""
+    found: dict[str, str] = {}
+    for _, described in _metadata(folder):
+        defaults = described.get("defaultParamMap")
+        name = defaults.get("outputCol") if isinstance(defaults, dict) else None
+        if isinstance(name, str):
+            found[str(described.get("uid"))] = name
+    return found
+
+
 def _metadata(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for parent, folders, files in os.walk(folder):
         if _FOLDER in files:

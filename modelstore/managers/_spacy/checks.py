@@ -37,8 +37,8 @@ def check(nlp: Any) -> None:
     elif named == "spacy.Tokenizer.v1" or not hasattr(nlp.tokenizer, "to_disk"):
         raise UnsupportedObjectError(
             f"nlp.tokenizer is a {class_name(nlp.tokenizer)}, and the configuration makes another one ({named}); "
-            "register a function that makes it with @spacy.registry.tokenizers, name it in the configuration ([nlp.tokenizer]), "
-            "and give the tokenizer to_disk and from_disk",
+            "register a function that makes it with @spacy.registry.tokenizers, name it in the configuration "
+            "([nlp.tokenizer]), and give the tokenizer to_disk and from_disk",
             class_name(nlp),
         )
     for name, component in nlp.components:

@@ -15,6 +15,9 @@ from modelstore.exceptions import UnsupportedObjectError
 from modelstore.managers.base import class_name
 from modelstore.managers.classes import ClassShelf, name_of
 
+_CODE = ("__lambda__", "TorchModuleWrapper")
+"""Kinds of nodes that hold byte code or a pickle."""
+
 
 @dataclass
 class Named:
@@ -33,7 +36,7 @@ def read_names(path: Path) -> Named:
     found = Named()
     for part in _dicts(config):
         kind = part.get("class_name")
-        found.has_lambda = found.has_lambda or kind == "__lambda__"
+        found.has_lambda = found.has_lambda or kind in _CODE
         wanted = part.get("config") if kind == "function" else part.get("registered_name") or kind
         if isinstance(wanted, str):
             found.names.add(wanted)

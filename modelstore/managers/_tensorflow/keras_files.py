@@ -37,6 +37,12 @@ def save_keras(obj: Any, folder: ModelFolder, is_model: bool) -> Saved:
     path = folder.path(KERAS_FILE)
     _write(obj, path)
     named = read_names(path)
+    if "TFSMLayer" in named.names:
+        raise UnsupportedObjectError(
+            f"this {type(obj).__name__} has a TFSMLayer, which refers to a SavedModel on the disk of this machine: "
+            "upload what tf.saved_model.load gives, by itself",
+            class_name(obj),
+        )
     custom = custom_objects(obj, named.names, keras.saving.get_registered_name)
     book = ClassBook()
     references = {name: book.refer(code) for name, code in sorted(custom.items())}

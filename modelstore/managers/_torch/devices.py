@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
-from modelstore.exceptions import InvalidArgumentError
+from modelstore.exceptions import IntegrityError, InvalidArgumentError
 from modelstore.managers.base import LoadRequest
 
 
@@ -49,6 +50,18 @@ def devices() -> list[str]:
     found += [f"cuda:{at}" for at in range(torch.cuda.device_count())]
     found += [f"xpu:{at}" for at in range(torch.xpu.device_count())]
     return [*found, "mps"] if torch.backends.mps.is_available() else found
+
+
+def absent_devices(state: Mapping[str, Any]) -> list[str]:
+    """The devices that a record's `devices` names and this machine lacks.
+
+    Raises:
+        IntegrityError: it does not name devices.
+    """
+    recorded = state.get("devices", [])
+    if not isinstance(recorded, list) or not all(isinstance(each, str) for each in recorded):
+        raise IntegrityError("the record", "state", f"{str(recorded)[:80]} is no list of devices")
+    return [each for each in recorded if not is_available(each)]
 
 
 @functools.cache

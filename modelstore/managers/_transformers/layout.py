@@ -121,8 +121,9 @@ def is_permuted(tensor: torch.Tensor) -> bool:
     """Whether it lies in memory in another order of its dimensions than the usual, such as channels last."""
     import torch
 
+    usual = torch.empty(tensor.shape, device="meta").stride()
     # A copy keeps the order where the tensor is dense, which views with gaps or overlaps are not.
-    return not tensor.is_contiguous() and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+    return bool(tensor.stride() != usual and torch.empty_like(tensor, device="meta").stride() == tensor.stride())
 
 
 def main_dtype(model: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from modelstore.exceptions import IntegrityError, InvalidArgumentError, UnsupportedObjectError
 from modelstore.folder import ModelFolder
+from modelstore.managers._torch.devices import is_available
 from modelstore.managers._transformers.files import add_tensors, align_files
 from modelstore.managers._transformers.layout import (
     is_permuted,
@@ -52,6 +53,7 @@ def save_model(model: Any, folder: ModelFolder, name: str) -> str:
         "frozen": [path for path, parameter in model.named_parameters() if not parameter.requires_grad],
         "strides": {path: tensor.stride() for path, tensor in named_tensors(model) if is_permuted(tensor)},
         "name_or_path": model.name_or_path,
+        "device": str(model.device),
         "attention": _attention(model.config),
     }
     tensors: dict[str, Any] = {}
@@ -76,8 +78,11 @@ def save_model(model: Any, folder: ModelFolder, name: str) -> str:
     return "safetensors"
 
 
-def load_model(cls: Any, config_class: Any, folder: Path, name: str) -> Any:
-    """Build the model that `save_model` wrote; on the CPU, without asking any hub.
+def load_model(cls: Any, config_class: Any, folder: Path, name: str, device: str | None = None) -> Any:
+    """Build the model that `save_model` wrote, without asking any hub.
+
+    Args:
+        device: where it goes; None is where it was, or the CPU if this machine has no such device.
 
     Raises:
         IntegrityError: files are missing, or the class's modules are no longer those of the upload.
@@ -92,6 +97,9 @@ def load_model(cls: Any, config_class: Any, folder: Path, name: str) -> Any:
     if not restore.get("quantized"):
         _settle(model, restore, restored)
     _set_modes(model, restore)
+    target = device or restore.get("device", "cpu")
+    if device is not None or is_available(target):
+        model.to(target)
     return model
 
 
@@ -149,7 +157,7 @@ def _from_pretrained(cls: Any, config: Any, folder: Path, restore: Mapping[str, 
     _set_attention(config, restore.get("attention") or {})
     settings: dict[str, Any] = dict(restore.get("arguments") or {})
     if "dtype" in restore:
-        settings["dtype" if _takes_dtype() else "torch_dtype"] = getattr(torch, restore["dtype"])
+        settings["dtype" if takes_dtype() else "torch_dtype"] = getattr(torch, restore["dtype"])
     with quiet():
         model, report = cls.from_pretrained(
             folder,
@@ -166,7 +174,7 @@ def _from_pretrained(cls: Any, config: Any, folder: Path, restore: Mapping[str, 
     return model, report
 
 
-def _takes_dtype() -> bool:
+def takes_dtype() -> bool:
     """Whether this release calls it `dtype`; before 4.56 it was `torch_dtype`."""
     import transformers
 

@@ -78,13 +78,20 @@ def settings_of(pipeline: Any) -> dict[str, Any]:
     return settings
 
 
-def build_pipeline(cls: Any, parts: Mapping[str, Any], same: Mapping[str, str], settings: Mapping[str, Any]) -> Any:
-    """The pipeline of these parts and settings; on the CPU if it was there, else where transformers puts it."""
+def build_pipeline(
+    cls: Any, parts: Mapping[str, Any], same: Mapping[str, str], settings: Mapping[str, Any], device: str | None = None
+) -> Any:
+    """The pipeline of these parts and settings.
+
+    Args:
+        device: where it goes; None is the CPU if it was there, else where transformers puts it.
+    """
     known = dict(parts)
     for name, path in same.items():
         first, _, attribute = path.partition(".")
         known[name] = getattr(parts[first], attribute) if attribute else parts[first]
-    pipeline = cls(task=settings["task"], device=settings["device"], binary_output=settings["binary_output"], **known)
+    place = device or settings["device"]
+    pipeline = cls(task=settings["task"], device=place, binary_output=settings["binary_output"], **known)
     for name, value in settings["attributes"].items():
         if name not in SETTINGS:
             raise IntegrityError("the record", "pipeline", f"it sets {name!r}, which no pipeline of modelstore does")

@@ -1,0 +1,1 @@
+"""PEFT: the adapters of a model, and the base model under them."""

@@ -1,0 +1,1 @@
+"""Sentence Transformers: what its folders may hold, and what they leave out."""
