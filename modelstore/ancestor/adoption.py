@@ -108,8 +108,8 @@ class Adoption:
         for info, metadata in self._new(domain, files, known):
             self.commit(domain, info, "models", _entering(domain, metadata))
         for model_id, mark in sorted(files.deleted.items()):
-            if model_id not in files.models and not _is_known(known, mark):
-                self._deleted(domain, files, model_id, mark, known)
+            if not _is_known(known, mark):
+                self._deleted(domain, files, model_id, mark)
         for key, row in known.items():
             place = keys_of.parse(key, self._latest(domain))
             if place is None or not row.etag:
@@ -156,13 +156,13 @@ class Adoption:
             self.problem(info.key, str(error))
             return None
 
-    def _deleted(
-        self, domain: str, files: DomainFiles, model_id: str, mark: ObjectInfo, known: dict[str, Seen]
-    ) -> None:
+    def _deleted(self, domain: str, files: DomainFiles, model_id: str, mark: ObjectInfo) -> None:
+        row = self._known(domain).get(mark.key.replace(f"/{keys_of.DELETED}/{model_id}.json", f"/{model_id}.json"))
+        if model_id in files.models and (row is None or self._has_archive(domain, row)):
+            return  # else the old library was stopped while it deleted the model, whose bytes go first
         metadata = self._read(domain, mark, model_id)
         if metadata is None:
             return
-        row = known.get(f"{mark.key[: -len(f'{keys_of.DELETED}/{model_id}.json')]}{model_id}.json")
         if row is None or row.model is None:
             self.commit(domain, mark, "models", _entering(domain, metadata, deleted=True))
             return
@@ -231,6 +231,8 @@ def _entering(domain: str, metadata: Metadata, deleted: bool = False) -> Intent:
                 return kinds.ADOPTED, {**body, "model": row.model}
             if live == row.model:
                 return kinds.ADOPTED, {**body, "replaces": live}
+        if live is not None and deleted:
+            return None
         if live is not None:
             raise _Taken(f"the id {metadata.model_id!r} of {domain!r} is that of another model of this store")
         return kinds.ADOPTED, body

@@ -114,13 +114,13 @@ def load_keras(part: Part) -> Any:
     folder = part.file("model")
     part.policy.require(part.subject)  # it brings functions of its own
     try:
-        keras: Any = importlib.import_module("tf_keras")
+        older: Any = importlib.import_module("tf_keras")
     except ModuleNotFoundError:
-        keras = importlib.import_module("keras")
-        if int(keras.__version__.partition(".")[0]) >= 3:
+        older = importlib.import_module("keras")
+        if int(older.__version__.partition(".")[0]) >= 3:
             command = "pip install tf_keras (it is a SavedModel, which Keras 3 does not load)"
             raise MissingDependencyError("tf_keras", f"loading {part.subject}", command) from None
-    return keras.models.load_model(str(folder))
+    return older.models.load_model(str(folder))
 
 
 def load_transformers(part: Part) -> tuple[Any, ...]:

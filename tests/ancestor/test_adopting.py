@@ -122,6 +122,16 @@ def test_metadata_that_changed(old: Ancestor, store: ModelStore) -> None:
     assert store.adopt().changed == 0
 
 
+def test_a_deletion_that_was_cut_off(old: Ancestor, store: ModelStore) -> None:
+    """The archive went and the mark was set, and then the old library was stopped: the model is deleted."""
+    raw = old.contents()[f"{ROOT}/fraud/versions/m2.json"]
+    old.delete("fraud", "m2")
+    old.put("fraud/versions/m2.json", raw)
+    assert store.adopt().deleted == 1
+    assert store.list_models("fraud") == ["m1"]
+    assert store.adopt().deleted == 0
+
+
 # -- our own log knows better -----------------------------------------------------------------------------------------
 
 
@@ -206,6 +216,9 @@ def test_an_id_of_ours(old: Ancestor, store: ModelStore, tmp_path: Path) -> None
     report = store.adopt()
     assert report.models == 0
     assert [problem.key for problem in report.problems] == [f"{ROOT}/fraud/versions/both.json"]
+    assert store.load("fraud", "both").read_bytes() == b"mine"
+    old.delete("fraud", "both")
+    assert store.adopt().problems == ()
     assert store.load("fraud", "both").read_bytes() == b"mine"
 
 
