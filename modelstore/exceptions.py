@@ -275,7 +275,8 @@ class RuntimeMismatchError(ModelStoreError, RuntimeError):
         super().__init__(
             message
             or f"{subject} holds code that was defined in a notebook or script and stored as byte code of Python "
-            f"{saved}; this is Python {running}: load it with Python {saved}, or move the code into an installed package"
+            f"{saved}; this is Python {running}: load it with Python {saved}, or move the code into an installed "
+            "package"
         )
 
 
