@@ -66,7 +66,7 @@ def _row(manager: Manager, tried: dict[str, Any]) -> str:
     cells = [
         f"[{_title(manager)}](#{_anchor(_title(manager))})",
         f"`{manager.name}`",
-        ", ".join(version.partition(" ")[2] for version in sorted(tried["versions"])),
+        ", ".join(sorted({version.partition(" ")[2].partition("+")[0] for version in tried["versions"]})),
         str(len(tried["classes"]) or ""),
         ", ".join(formats),
         _share(classes),
@@ -98,7 +98,8 @@ def _section(manager: Manager, tried: dict[str, Any]) -> str:
     if manager.load_options:
         lines.append(f"- `load` also takes {', '.join(f'`{word}=`' for word in manager.load_options)}")
     lines.append(f"- `load` gives {manager.restores_as.rstrip('.')}")
-    lines += [f"- Not stored, or not wholly: {_sentence(limit)}" for limit in manager.limits]
+    if manager.limits:
+        lines += ["- Limits:", *(f"    - {_sentence(limit[0].upper() + limit[1:])}" for limit in manager.limits)]
     if tried["classes"]:
         lines += ["", f"<details><summary>Classes tried: {len(tried['classes'])}</summary>", ""]
         lines += [_class_line(name, entry) for name, entry in sorted(tried["classes"].items())]
