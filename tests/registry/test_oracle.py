@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings, strategies as st
@@ -22,7 +23,7 @@ from modelstore.exceptions import (
     StateNotFoundError,
 )
 from modelstore.records import format_time, now
-from modelstore.registry import annotations, removal
+from modelstore.registry import annotations, keys, removal
 from modelstore.registry.registry import Registry
 from modelstore.registry.retention import Rules, retain
 from modelstore.storage.memory import MemoryStorage
@@ -107,10 +108,15 @@ class Oracle:
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Three writers, one of them without an index on disk, act on one store."""
+    """Three writers, one of them without an index on disk, act on one store.
+
+    Segments are of four events here, so that logs are compacted all the time, and segments joined to blocks.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.sizes = mock.patch.multiple(keys, SEGMENT=4, BLOCK=16)
+        self.sizes.start()
         self.folder = tempfile.TemporaryDirectory()
         self.storage = MemoryStorage()
         index = Path(self.folder.name)
@@ -123,6 +129,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.moments: list[tuple[str, dict[str, Any]]] = []
 
     def teardown(self) -> None:
+        self.sizes.stop()
         for writer in self.writers:
             if writer.logs._index is not None:
                 writer.logs._index.close()
