@@ -45,6 +45,9 @@ class TensorflowManager(ObjectManager):
         "`tf.saved_model.load` gives.",
         "Keras' file holds the sum of a kernel and its adaptation of low rank (LoRA): outputs are equal, and the "
         "adaptation starts anew.",
+        "A `MultiOptimizer` whose patterns fit other variables after loading is refused, and so is a layer that Keras "
+        "cannot make of its own configuration, such as `RandomShear(0.1)`.",
+        "`AugMix` and `RandAugment` choose by Python's `random`, which is no part of a model.",
         "`device=` is not heeded, since TensorFlow itself puts weights on a GPU where there is one; load within "
         '`with keras.device("cpu"):` to keep them off it.',
         "Keras numbers variables anew in each process: their paths may differ after loading, their order does not.",

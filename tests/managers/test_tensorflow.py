@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,30 +19,85 @@ from modelstore.exceptions import IntegrityError, InvalidArgumentError, PickleNo
 from modelstore.managers.detection import all_managers
 from modelstore.managers.pickling import PicklePolicy
 from modelstore.managers.tensorflow import TensorflowManager
-from tests.managers import tf_cases, tf_parts
+from modelstore.testing import Case
+from tests.managers import tf_cases, tf_layers, tf_parts, tf_probes
+from tests.managers.contract import BuiltinContract
 from tests.managers.tf_cases import CASES, TABLE, TARGET
 from tests.managers.tf_helpers import entry, fingerprint, keep, outputs, read_elsewhere, read_inputs, restore, run
 
+if TYPE_CHECKING:
+    from modelstore import ModelStore
 
-def test_every_kind_of_model_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    """Class, weights, outputs, compilation and the next two steps of training are those of the upload."""
-    script = run("tests.managers.tf_script", str(tmp_path))
-    paths = [tmp_path / name for name in script]
-    expected: dict[str, Any] = dict(script)
-    for at, (name, (build, inputs, targets)) in enumerate(CASES.items()):
-        obj = build()
-        paths.append(keep(tmp_path / str(at), inputs, targets, model=obj))
-        expected[name] = fingerprint(obj, inputs, targets)
+
+class TestTensorflow(BuiltinContract):
+    """Every public layer, optimizer, loss and metric, and models of many kinds."""
+
+    manager = TensorflowManager()
+
+    def cases(self) -> Mapping[str, Case]:
+        """See `tf_cases` and `tf_layers`; what is trained there is trained on before and after."""
+        return tf_probes.cases()
+
+    def test_every_public_layer_is_among_the_cases(self) -> None:
+        """Whatever `keras.layers` exports is stored here, but for what is left out by name."""
+        exported = [getattr(keras.layers, name) for name in dir(keras.layers)]
+        listed = {cls for cls in exported if isinstance(cls, type) and issubclass(cls, keras.layers.Layer)}
+        assert {cls.__name__ for cls in listed - tf_layers.covered()} == set()
+
+    def test_only_code_of_ones_own_takes_trust(self, tmp_path_factory: Any) -> None:
+        """Of all cases, those with a lambda or a function of one's own are pickled, and no others."""
+        outcomes = self._outcomes(tmp_path_factory)
+        pickled = {name for name, outcome in outcomes.items() if outcome.saved.pickled}
+        assert pickled == {"lambda", "loss of one's own", "subclassed"}
+
+
+def test_what_a_script_defines_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    """Classes of `__main__` load as themselves; their code is pickled, and comes back only with the reader's leave."""
+    expected = run("tests.managers.tf_script", str(tmp_path))
+    paths = [tmp_path / name for name in expected]
+    build, inputs, targets = CASES["a graph"]
+    graph = build()
+    paths.append(keep(tmp_path / "a graph", inputs, targets, model=graph))
+    expected["a graph"] = json.loads(json.dumps(fingerprint(graph, inputs, targets)))
     found = dict(zip(expected, read_elsewhere(*paths), strict=True))
-    for name in expected:
-        assert found[name] == json.loads(json.dumps(expected[name])), name
-
-    # What was defined in a script loads as itself; its code is pickled, and only with the reader's leave.
+    assert found == expected
     assert found["trained"]["class"] == "__main__:Net"
-    for name in script:
+    for name in ("functional", "trained"):
         assert entry(tmp_path / name)["pickled"] == ["classes.pkl"]
         with pytest.raises(PickleNotAllowedError):
             restore(tmp_path / name, False)
+
+
+def test_adaptations_of_low_rank_are_merged(tmp_path: Path) -> None:
+    """Keras' file holds the sum of a kernel and its adaptation: outputs are equal, and the adaptation starts anew."""
+    model = tf_layers.with_lora()
+    loaded = restore(keep(tmp_path / "a", model=model), False)
+    assert outputs(loaded, [TABLE]) == outputs(model, [TABLE])
+    assert loaded.layers[0].lora_enabled
+    assert not np.any(loaded.layers[0].lora_kernel_b)
+
+
+def test_a_layer_that_refers_to_this_disk_is_refused(tmp_path: Path) -> None:
+    """A TFSMLayer names a folder that no other machine has."""
+    tf.saved_model.save(tf_parts.Graph(), str(tmp_path / "saved"))
+    start = keras.Input((2,))
+    model = keras.Model(start, keras.layers.TFSMLayer(str(tmp_path / "saved"), call_endpoint="serving_default")(start))
+    with pytest.raises(UnsupportedObjectError, match="SavedModel on the disk"):
+        keep(tmp_path / "a", model=model)
+
+
+def test_a_layer_that_keras_cannot_read_again_is_refused(tmp_path: Path) -> None:
+    """A RandomShear of one number writes a configuration that it does not take itself."""
+    model = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.RandomShear(0.1, 0.1)])
+    with pytest.raises(UnsupportedObjectError, match="RandomShear.*configuration"):
+        keep(tmp_path / "a", model=model)
+
+
+def test_an_optimizer_that_would_lose_its_state_is_refused(tmp_path: Path) -> None:
+    """Patterns of a MultiOptimizer that fit other paths after loading are told at the upload."""
+    model = tf_layers.optimized("MultiOptimizer", "dense/.*")
+    with pytest.raises(UnsupportedObjectError, match="MultiOptimizer.*paths of variables"):
+        keep(tmp_path / "a", model=model)
 
 
 def test_keras_own_classes_and_installed_ones_need_no_pickle(tmp_path: Path) -> None:
@@ -270,6 +325,18 @@ def test_detection_finds_this_manager() -> None:
         found = all_managers().find(obj)
         assert found is not None
         assert found.name == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: keras.Variable([1.0]), lambda: tf.Variable([1.0]), lambda: keras.optimizers.Adam(), keras.metrics.Mean],
+    ids=["keras.Variable", "tf.Variable", "optimizer", "metric"],
+)
+def test_a_part_of_a_model_is_no_model(make: Callable[[], Any], store: ModelStore) -> None:
+    """A bare variable, optimizer or metric is refused, and nothing is stored."""
+    with pytest.raises(UnsupportedObjectError, match="manager|tf.function"):
+        store.upload("part", model=make())
+    assert store.list_domains() == []
 
 
 def test_parameters_tell_optimizer_configuration_and_size() -> None:

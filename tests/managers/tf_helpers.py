@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,7 @@ def fingerprint(obj: Any, inputs: Any = (), targets: Any = None) -> Any:
 
     if isinstance(obj, dict):
         return {key: fingerprint(value, inputs) for key, value in obj.items()}
+    random.seed(0)  # AugMix and RandAugment choose by it, which is no state of a model's
     if not isinstance(obj, keras.Layer):
         return {"outputs": outputs(obj, inputs)}
     found = {

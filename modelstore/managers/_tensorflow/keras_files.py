@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,10 @@ def save_keras(obj: Any, folder: ModelFolder, is_model: bool) -> Saved:
     custom = custom_objects(obj, named.names, keras.saving.get_registered_name)
     book = ClassBook()
     references = {name: book.refer(code) for name, code in sorted(custom.items())}
-    if custom or named.has_lambda:
+    if custom or named.has_lambda or "MultiOptimizer" in named.names:
         _check_loads(obj, path, custom)
+    else:
+        _check_layers(obj)
     saved = book.save(folder)
     saved.format = " + ".join(part for part in ("keras", saved.format) if part)
     runs_code = any("pickled" not in references[name] and not _is_class(code) for name, code in custom.items())
@@ -96,7 +98,7 @@ def describe_keras(obj: Any) -> dict[str, Any]:
     for key, source in (("optimizer", getattr(obj, "optimizer", None)), ("config", obj)):
         if source is not None and hasattr(source, "get_config"):
             try:
-                found[key] = source.get_config()
+                found[key] = _plain(source.get_config())
             except Exception:
                 continue  # a class of one's own need not have a configuration until it is saved
     return found
@@ -135,6 +137,60 @@ def _check_loads(obj: Any, path: Path, custom: Mapping[str, Any]) -> None:
             f"{_size(loaded)['arrays']}: get_config(), from_config() or build() of its classes do not make all layers",
             class_name(obj),
         )
+    ours, theirs = (_optimizer_shapes(model) for model in (obj, loaded))
+    if ours is not None and theirs is not None and ours != theirs:
+        raise UnsupportedObjectError(
+            f"the {type(obj.optimizer).__name__} of this {type(obj).__name__} would lose its state, as it has other "
+            "variables after loading. A MultiOptimizer chooses by the paths of variables, and Keras names them anew: "
+            "write patterns that hold with any name of the model in front, such as '.*dense/.*'",
+            class_name(obj),
+        )
+
+
+def _check_layers(obj: Any) -> None:
+    """Make each of Keras' own layers from its configuration, without weights: some write what they refuse to read."""
+    import keras
+
+    for layer in _layers(obj):
+        config = keras.saving.serialize_keras_object(layer)
+        config.pop("build_config", None)
+        try:
+            keras.saving.deserialize_keras_object(config)
+        except Exception as error:
+            reason = str(error).rpartition("Exception encountered: ")[2]
+            raise UnsupportedObjectError(
+                f"Keras cannot make the {type(layer).__name__} {layer.name!r} of its own configuration again: {reason} "
+                "Other arguments may help, such as a pair of numbers in place of one",
+                class_name(obj),
+            ) from error
+
+
+def _layers(obj: Any) -> Iterator[Any]:
+    """The layers of a model and of the models in it; layers within layers have no configuration of their own there."""
+    import keras
+
+    if not isinstance(obj, keras.Model):
+        yield obj
+        return
+    for layer in obj.layers:
+        yield from _layers(layer)
+
+
+def _optimizer_shapes(obj: Any) -> list[tuple[int, ...]] | None:
+    """Those of the variables of an optimizer that has any."""
+    optimizer = getattr(obj, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return None
+    return [tuple(variable.shape) for variable in optimizer.variables]
+
+
+def _plain(config: Any) -> Any:
+    """A configuration as it is after loading, too: lists in place of tuples, and no byte code."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "__lambda__":
+            return {"class_name": "__lambda__"}
+        return {key: _plain(value) for key, value in config.items()}
+    return [_plain(value) for value in config] if isinstance(config, (list, tuple)) else config
 
 
 def _fill(into: Any, path: Path, state: Mapping[str, Any]) -> Any:
