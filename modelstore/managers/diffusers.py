@@ -79,6 +79,6 @@ class DiffusersManager(ObjectManager):
         """The configuration; of a pipeline, the classes of its components, too."""
         return {
             name: value if not isinstance(value, (tuple, list)) or len(value) < 100 else f"{len(value)} values"
-            for name, value in dict(obj.config).items()
+            for name, value in dict(getattr(obj, "config", {})).items()
             if not name.startswith("_")
         }

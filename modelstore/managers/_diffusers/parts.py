@@ -167,7 +167,8 @@ def load_part(folder: Path, name: str, entry: Mapping[str, Any], shelf: ClassShe
 
 
 def _save_module(obj: Any, folder: ModelFolder, name: str) -> None:
-    if getattr(obj, "hf_quantizer", None) is not None or obj.config.get("quantization_config") is not None:
+    quantized = any(config.get("quantization_config") is not None for config in _configs(obj).values())
+    if getattr(obj, "hf_quantizer", None) is not None or quantized:
         raise UnsupportedObjectError(
             f"this {type(obj).__name__} is quantized; upload it as it was before, and quantize it after the load",
             class_name(obj),
@@ -181,7 +182,7 @@ def _save_module(obj: Any, folder: ModelFolder, name: str) -> None:
             )
     save_rest(obj, folder, name)  # first, as it refuses what has no values
     path = folder.path(name)
-    before = dict(obj.config)
+    before = _configs(obj)
     try:
         with quiet():
             obj.save_pretrained(str(path), safe_serialization=True)
@@ -192,8 +193,11 @@ def _save_module(obj: Any, folder: ModelFolder, name: str) -> None:
             f"diffusers cannot save this {type(obj).__name__}: {error}", class_name(obj)
         ) from error
     finally:
-        _set_config(obj, before)
+        _set_configs(obj, before)
     align_files(folder, name)
+    # A model that is made of several, as `MultiControlNetModel`, writes the second one beside the first, and so on.
+    for other in _others(path):
+        align_files(folder, f"{name.rpartition('/')[0]}/{other.name}".lstrip("/"))
 
 
 def _load_module(cls: Any, folder: Path, name: str, device: str | None) -> Any:
@@ -201,7 +205,8 @@ def _load_module(cls: Any, folder: Path, name: str, device: str | None) -> Any:
 
     parent, _, leaf = name.rpartition("/")
     dtype = read_rest(folder / parent, leaf)["dtype"]
-    if (_config(folder / name / str(cls.config_name)) or {}).get("quantization_config"):
+    configs = [_config(path / str(cls.config_name)) for path in (folder / name, *_others(folder / name))]
+    if any((config or {}).get("quantization_config") for config in configs):
         raise IntegrityError("the model", name, "its configuration names a way of quantizing, which is never written")
     how = {
         "torch_dtype": dtype,
@@ -256,10 +261,40 @@ def _class(shelf: ClassShelf, reference: Mapping[str, Any], kind: str) -> Any:
     return cls
 
 
+def _others(path: Path) -> list[Path]:
+    """The folders of the second model and those after it, of a class that is made of several."""
+    found: list[Path] = []
+    while (other := path.with_name(f"{path.name}_{len(found) + 1}")).is_dir():
+        found.append(other)
+    return found
+
+
+def _holders(obj: Any) -> dict[str, Any]:
+    """What of an object has a configuration, by path: `""` is itself, which has none where it is several models."""
+    if not hasattr(obj, "named_modules"):
+        return {"": obj}
+    return {path: part for path, part in obj.named_modules() if "_internal_dict" in vars(part)}
+
+
+def _configs(obj: Any) -> dict[str, dict[str, Any]]:
+    return {path: dict(part.config) for path, part in _holders(obj).items()}
+
+
+def _set_configs(obj: Any, configs: Mapping[str, Mapping[str, Any]]) -> None:
+    for path, part in _holders(obj).items():
+        if path in configs:
+            _set_config(part, configs[path])
+
+
 def _private(obj: Any) -> dict[str, Any]:
     """What loading would replace: notes of a configuration on itself, such as where it came from, and small arrays."""
-    noted, _ = split({key: value for key, value in obj.config.items() if key.startswith("_") or _is_array(value)})
-    return {"noted": noted}
+    noted = {path: _noted(config) for path, config in _configs(obj).items()}
+    return {"noted": noted.pop("", {}), "noted_below": {path: each for path, each in noted.items() if each}}
+
+
+def _noted(config: Mapping[str, Any]) -> dict[str, Any]:
+    noted, _ = split({key: value for key, value in config.items() if key.startswith("_") or _is_array(value)})
+    return noted
 
 
 def _is_array(value: Any) -> bool:
@@ -267,9 +302,11 @@ def _is_array(value: Any) -> bool:
 
 
 def _set_private(obj: Any, state: Mapping[str, Any]) -> None:
-    known = obj.config
-    noted = {key: decode(value) for key, value in state["noted"].items() if key.startswith("_") or key in known}
-    _set_config(obj, {**{key: value for key, value in obj.config.items() if not key.startswith("_")}, **noted})
+    notes = {"": state["noted"], **state.get("noted_below", {})}
+    for path, part in _holders(obj).items():
+        known = {key: value for key, value in part.config.items() if not key.startswith("_")}
+        noted = {key: decode(value) for key, value in notes.get(path, {}).items() if key[:1] == "_" or key in known}
+        _set_config(part, {**known, **noted})
 
 
 def _set_config(obj: Any, values: Mapping[str, Any]) -> None:
