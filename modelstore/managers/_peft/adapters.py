@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from modelstore.managers._torch.exact import modes_of, place, read_tensors, set_
 from modelstore.managers._transformers.files import add_tensors, align_files
 from modelstore.managers._transformers.layout import named_tensors
 from modelstore.managers.base import class_name
+from modelstore.managers.classes import framework_class, name_of
 from modelstore.managers.exact_json import decode, encode
 
 ADAPTER = "adapter"
@@ -100,6 +102,7 @@ def _write_rest(
         {
             "adapters": list(configs),
             "fields": {name: encode(fields) for name, fields in configs.items()},
+            "enums": {name: _enums(config) for name, config in model.peft_config.items()},
             "files": files,
             "others": same,
             "active": _active(model),
@@ -130,7 +133,10 @@ def put_on(cls: Any, base: Any, folder: Path, redo: bool) -> tuple[Any, dict[str
     import torch
 
     rest = _read_rest(folder)
-    configs = {name: _read_config(folder / ADAPTER / _below(name), rest["fields"][name]) for name in rest["adapters"]}
+    configs = {
+        name: _read_config(folder / ADAPTER / _below(name), rest["fields"][name], rest["enums"].get(name, {}))
+        for name in rest["adapters"]
+    }
     first, *others = configs
     settings = {} if _is_mixed(cls) else {"autocast_adapter_dtype": False}
     with torch.random.fork_rng(devices=[]), _as_initialised(configs, redo):
@@ -192,16 +198,18 @@ def _read_rest(folder: Path) -> dict[str, Any]:
             raise ValueError("it refers to an adapter that it does not name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise IntegrityError("the adapter", f"{ADAPTER}.json", f"it cannot be read: {error!r}") from error
-    return {**rest, "fields": fields}
+    return {"enums": {}, **rest, "fields": fields}
 
 
-def _read_config(where: Path, fields: Mapping[str, Any]) -> Any:
+def _read_config(where: Path, fields: Mapping[str, Any], enums: Mapping[str, str]) -> Any:
     from peft import PeftConfig
 
     if not (where / CONFIG).is_file():  # PEFT would look for it at the hub
         raise IntegrityError("the adapter", CONFIG, "it is not there")
     try:
         config = PeftConfig.from_pretrained(str(where))
+        for name, cls in enums.items():
+            setattr(config, name, framework_class(cls, "peft", ("enum:Enum",))(getattr(config, name)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError("the adapter", CONFIG, f"it cannot be read: {error!r}") from error
     _set_fields(config, fields)
@@ -270,6 +278,12 @@ def _is_mixed(model_or_class: Any) -> bool:
 
 def _fields(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name, None) for name in _KEPT}
+
+
+def _enums(config: Any) -> dict[str, str]:
+    """The fields that hold a member of an enumeration of PEFT's, which JSON makes a string, each with its class."""
+    found = {name: type(value) for name, value in vars(config).items() if isinstance(value, Enum)}
+    return {name: name_of(cls) for name, cls in found.items() if cls.__module__.partition(".")[0] == "peft"}
 
 
 def _set_fields(config: Any, fields: Mapping[str, Any]) -> None:
