@@ -55,6 +55,7 @@ def save_model(model: Any, folder: ModelFolder, name: str) -> str:
         "name_or_path": model.name_or_path,
         "device": str(model.device),
         "attention": _attention(model.config),
+        "noted": _noted(model.config),
     }
     tensors: dict[str, Any] = {}
     state_dict = None
@@ -89,6 +90,7 @@ def load_model(cls: Any, config_class: Any, folder: Path, name: str, device: str
     """
     restore = json.loads((folder / f"{name}.{RESTORE}").read_text(encoding="utf-8"))
     config = config_class.from_pretrained(folder / name, local_files_only=True)
+    _set_noted(config, restore.get("noted") or {})  # before it is copied for parts of the model
     model, report = _from_pretrained(cls, config, folder / name, restore)
     restored = _set_tensors(model, restore.get("groups", ()), folder / f"{name}.{RESTORE_TENSORS}")
     wrong = _differences(report, restored)
@@ -97,6 +99,7 @@ def load_model(cls: Any, config_class: Any, folder: Path, name: str, device: str
     if not restore.get("quantized"):
         _settle(model, restore, restored)
     _set_modes(model, restore)
+    _set_noted(model.config, restore.get("noted") or {})
     target = device or restore.get("device", "cpu")
     if device is not None or is_available(target):
         model.to(target)
@@ -157,7 +160,7 @@ def _from_pretrained(cls: Any, config: Any, folder: Path, restore: Mapping[str, 
     _set_attention(config, restore.get("attention") or {})
     settings: dict[str, Any] = dict(restore.get("arguments") or {})
     if "dtype" in restore:
-        settings["dtype" if takes_dtype() else "torch_dtype"] = getattr(torch, restore["dtype"])
+        settings[_dtype_key()] = getattr(torch, restore["dtype"])
     with quiet():
         model, report = cls.from_pretrained(
             folder,
@@ -265,6 +268,32 @@ def _set_modes(model: Any, restore: Mapping[str, Any]) -> None:
 def _sub_configs(config: Any) -> dict[str, Any]:
     names = getattr(config, "sub_configs", None) or {}
     return {name: sub for name in names if (sub := getattr(config, name, None)) is not None}
+
+
+def _noted(config: Any) -> dict[str, Any]:
+    """What saving and loading would write into a configuration: a model that was just built has neither."""
+    found: dict[str, Any] = {"architectures": getattr(config, "architectures", None)}
+    dtype = getattr(config, _dtype_key(), None)
+    if not isinstance(dtype, Mapping):
+        found["dtype"] = None if dtype is None else str(dtype).rpartition(".")[2]
+    if subs := {name: _noted(sub) for name, sub in _sub_configs(config).items() if hasattr(sub, "to_dict")}:
+        found["sub_configs"] = subs
+    return found
+
+
+def _set_noted(config: Any, noted: Mapping[str, Any]) -> None:
+    import torch
+
+    if "architectures" in noted and hasattr(config, "architectures"):
+        config.architectures = noted["architectures"]
+    if "dtype" in noted and hasattr(config, _dtype_key()):
+        setattr(config, _dtype_key(), getattr(torch, noted["dtype"]) if noted["dtype"] else None)
+    for name, sub in _sub_configs(config).items():
+        _set_noted(sub, (noted.get("sub_configs") or {}).get(name) or {})
+
+
+def _dtype_key() -> str:
+    return "dtype" if takes_dtype() else "torch_dtype"
 
 
 def _attention(config: Any) -> dict[str, Any]:
