@@ -131,6 +131,8 @@ FAMILIES: dict[tuple[str, ...], str] = {
      MODULE): "tensorflow",
     ("keras.src.layers.core.dense:Dense", "keras.src.layers.layer:Layer",
      "keras.src.backend.tensorflow.layer:TFLayer", "tensorflow.python.module.module:Module"): "tensorflow",
+    ("keras.src.models.sequential:Sequential", "keras.src.models.model:Model", "keras.src.layers.layer:Layer",
+     "keras.src.backend.jax.layer:JaxLayer", "flax.nnx.module:Module", "flax.nnx.pytreelib:Pytree"): "tensorflow",
     ("flax.linen.linear:Dense", "flax.linen.module:Module"): "flax",
     ("paddle.nn.layer.common:Linear", "paddle.nn.layer.layers:Layer"): "paddle",
     ("pyspark.ml.classification:LogisticRegressionModel", "pyspark.ml.util:MLWritable", "pyspark.ml.param:Params"):
