@@ -315,6 +315,8 @@ class Lifecycle(Timed):
         Raises:
             InvalidArgumentError: `older_than` is no length of time.
         """
-        from modelstore.registry.gc import collect, grace_of
+        from modelstore.registry.gc import GRACE, collect, grace_of
 
-        return collect(self._registry, dry_run, grace_of(older_than))
+        grace = grace_of(older_than)
+        # What no model refers to may be an upload that is under way, whatever somebody wants to be rid of.
+        return collect(self._registry, dry_run, grace, max(grace, GRACE))

@@ -294,6 +294,16 @@ def test_deletion_is_safe(store: ModelStore, model: str) -> None:
         store.load("fraud", "c")
 
 
+def test_gc_never_frees_what_may_be_an_upload_under_way(store: ModelStore, model: str) -> None:
+    """older_than= is about deleted models: fresh bytes that no model refers to are kept for seven days regardless."""
+    store.upload("fraud", "a", model=model)
+    store.delete_model("fraud", "a", skip_prompt=True)
+    store.storage.write("archives/fraud/x/1/artifacts.tar", [[b"in flight"]])
+    assert [item.reason for item in store.gc(older_than=0).garbage] == ["deleted"]
+    assert len(list(store.storage.list("archives/fraud/x/"))) == 1
+    assert store.gc(dry_run=True, older_than=timedelta(days=30)).garbage == ()
+
+
 def test_offline_questions_are_answered_from_the_index(
     store: ModelStore, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,19 +72,21 @@ def grace_of(older_than: timedelta | float | None) -> timedelta:
     return grace
 
 
-def collect(registry: Registry, dry_run: bool = False, grace: timedelta = GRACE) -> GcReport:
+def collect(
+    registry: Registry, dry_run: bool = False, grace: timedelta = GRACE, orphans: timedelta | None = None
+) -> GcReport:
     """Find what can go and, unless it is a dry run, free it.
 
     Ages are measured by the storage's clock. Costs a listing of all archives, one of each domain's log, and one
     commit a domain that has garbage.
 
     Args:
-        grace: how long the bytes of a deleted model are kept; those that no model refers to, seven days at least.
+        grace: how long the bytes of a deleted model are kept.
+        orphans: how long those that no model refers to are kept (default: as long).
     """
     storage = registry.storage
     now = storage.clock()
-    # What no model refers to may be an upload that is under way, whatever somebody wants to be rid of.
-    before, orphaned = now - grace, now - max(grace, GRACE)
+    before, orphaned = now - grace, now - (grace if orphans is None else orphans)
     found: list[Garbage] = []
     for domain in list(keys.decode_names(storage.list_children(keys.ARCHIVES))):
         garbage = list(_garbage(registry, domain, before, orphaned))
