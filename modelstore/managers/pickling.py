@@ -7,6 +7,7 @@ is collected on the way, for requirements.txt and for a warning about modules th
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import os
@@ -22,6 +23,9 @@ from typing import Any, BinaryIO, Protocol
 from modelstore.exceptions import PickleNotAllowedError, RuntimeMismatchError
 
 PROTOCOL = 5  # since Python 3.8; buffers of numpy arrays are written without a copy
+
+_NET_PARTS = "__cuda_dependent_attributes__"
+"""Where a net of skorch keeps a pickle of its modules and optimizers within its own."""
 
 
 class Sink(Protocol):
@@ -200,6 +204,16 @@ class _Unpickler(pickle.Unpickler):
         return self.resolve(pid)
 
 
+def _net_class() -> Any:
+    """The class of skorch's nets, if it is imported."""
+    return getattr(sys.modules.get("skorch.net"), "NeuralNet", None)
+
+
+def _reads_any_pickle() -> bool:
+    """Whether nets of this skorch do so for their modules; those of earlier releases read what torch saves."""
+    return hasattr(sys.modules.get("skorch.utils"), "_TorchLoadUnpickler")
+
+
 @functools.cache
 def _pickler_class(persistent: bool) -> Any:
     import cloudpickle  # 10 ms that an import of modelstore need not pay
@@ -211,6 +225,7 @@ def _pickler_class(persistent: bool) -> Any:
             self.pickled = Pickled()
             self.resolve = resolve
             self.register = register
+            self.net = _net_class()
             super().__init__(file, protocol=PROTOCOL)
 
         def reducer_override(self, obj: Any) -> Any:
@@ -219,7 +234,28 @@ def _pickler_class(persistent: bool) -> Any:
                 self.collect(obj, getattr(obj, "__module__", None))
             elif isinstance(obj, types.ModuleType):
                 self.collect(obj, obj.__name__)
+            elif self.net is not None and isinstance(obj, self.net):
+                return self.reduce_net(obj)
             return super().reducer_override(obj)
+
+        def reduce_net(self, net: Any) -> Any:
+            """As skorch does it, less its own pickle, in which nothing goes in by value: its modules, for one."""
+            if type(net).__getstate__ is not self.net.__getstate__:
+                return NotImplemented
+            state = dict(vars(net))
+            prefixes = tuple(net.cuda_dependent_attributes_)
+            names = [name for name in state if isinstance(name, str) and name.startswith(prefixes)]
+            file = io.BytesIO()
+            inner = type(self)(file, None, self.register)
+            inner.dump({name: state.pop(name) for name in names})
+            if not _reads_any_pickle():
+                if inner.pickled.by_value:
+                    raise pickle.PicklingError("a skorch net of a notebook's classes within another takes skorch 1.2")
+                return NotImplemented
+            self.pickled.modules |= inner.pickled.modules
+            self.pickled.by_value |= inner.pickled.by_value
+            self.pickled.travelling |= inner.pickled.travelling
+            return copyreg.__newobj__, (type(net),), {**state, _NET_PARTS: file.getvalue()}  # type: ignore[attr-defined]
 
         def collect(self, obj: Any, module: Any) -> None:
             if isinstance(obj, types.ModuleType):

@@ -37,6 +37,8 @@ class SkorchManager(ObjectManager):
         "nets with `compile=True` are refused once they are initialized: torch does not pickle compiled modules",
         "`into=net` fills the module, history and class labels without a pickle, not the optimizer's state; a net with "
         "several modules takes the pickle",
+        "a net within another object, such as a pipeline of scikit-learn, is a part of that pickle; with classes of "
+        "a notebook's, this takes skorch 1.2",
         "a `train_split` or callback that holds data, such as `predefined_split(dataset)`, is stored with that data",
     )
 

@@ -309,6 +309,8 @@ def test_a_checkpoint_callback_goes_along(store: ModelStore, tmp_path: Path) -> 
 SCRIPT = """
     import os, sys
     import numpy as np, torch, skorch
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
     from modelstore import ModelStore
 
     X = np.arange(40, dtype="float32").reshape(10, 4) / 40
@@ -328,20 +330,41 @@ SCRIPT = """
         net = Careful(Mine, max_epochs=1, verbose=0, train_split=None).fit(X, np.arange(10) % 2)
         store.upload("notebook", model=net)
         print(net.predict_proba(X).tobytes().hex(), flush=True)
+        steps = make_pipeline(StandardScaler(), net).fit(X, np.arange(10) % 2)
+        store.upload("steps", model=steps)
+        print(steps.predict_proba(X).tobytes().hex(), flush=True)
         os._exit(0)
     assert os.waitpid(notebook, 0)[1] == 0
     assert "Mine" not in globals()
-    print(store.load("notebook").predict_proba(X).tobytes().hex())
+    net, steps = store.load("notebook"), store.load("steps")
+    print(net.predict_proba(X).tobytes().hex(), steps.predict_proba(X).tobytes().hex(), sep="\\n")
+    assert type(steps[-1].module_) is steps[-1].module
+    steps[-1].partial_fit(steps[:-1].transform(X), np.arange(10) % 2)
 """
 
 
 def test_classes_of_a_notebook_load_elsewhere(tmp_path: Path) -> None:
-    """A module class and a net class of `__main__` go along by value."""
+    """A module class and a net class of `__main__` go along by value, also of a net that is a pipeline's last step."""
     root = tmp_path / "store"
     root.mkdir()
     (tmp_path / "notebook.py").write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, str(tmp_path / "notebook.py"), str(root)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert ended.returncode == 0, ended.stderr
-    first, second = ended.stdout.splitlines()
+    first, first_steps, second, second_steps = ended.stdout.splitlines()
     assert first == second
+    assert first_steps == second_steps
+
+
+def test_earlier_releases_refuse_a_notebooks_classes_within_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would read such a net from torch's own pickle, which takes no class by value."""
+    from sklearn.pipeline import make_pipeline
+
+    from modelstore.managers.sklearn import SklearnManager
+
+    own = type("Own", (Net,), {"__module__": "__main__"})
+    monkeypatch.delattr("skorch.utils._TorchLoadUnpickler")
+    with ModelFolder() as files, pytest.raises(UnsupportedObjectError, match="takes skorch 1.2"):
+        SklearnManager().save(
+            {"model": make_pipeline(build(skorch.NeuralNetClassifier, module=own)["model"])}, files, {}
+        )
