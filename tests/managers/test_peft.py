@@ -59,7 +59,10 @@ def observe(model: Any) -> Any:
 
 
 def _plain(config: Any) -> Any:
-    return {name: sorted(value) if isinstance(value, set) else repr(value) for name, value in vars(config).items()}
+    return {
+        name: sorted(value) if isinstance(value, set) else getattr(value, "__qualname__", repr(value))
+        for name, value in vars(config).items()
+    }
 
 
 def _bytes(tensor: Any) -> bytes:
