@@ -181,6 +181,7 @@ def observe_components(pipeline: Any) -> Any:
     return {name: _component(each) for name, each in pipeline.components.items()}, _plain(pipeline.config)
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestDiffusers(BuiltinContract):
     """Models, every scheduler, pipelines."""
 

@@ -177,6 +177,7 @@ def _plain() -> Any:
     return {"model": quiet(Learner(dls, Tiny(), loss_func=torch.nn.CrossEntropyLoss()))}
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestFastai(BuiltinContract):
     """Tables, recommendations, any module; what trains them and watches them."""
 

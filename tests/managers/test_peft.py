@@ -69,6 +69,7 @@ def _bytes(tensor: Any) -> bytes:
     return bytes(tensor.detach().contiguous().flatten().view(torch.uint8).numpy()) if tensor.numel() else b""
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestPeft(BuiltinContract):
     """Every kind of adapter, classes for tasks, several adapters, dtypes, modes; each with its base model."""
 

@@ -162,6 +162,7 @@ def _evaluated() -> Any:
     return {"model": module}
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestLightning(BuiltinContract):
     """Under both names, trained and not, with and without the trainer."""
 

@@ -110,6 +110,7 @@ STATIC = functools.partial(
 
 
 @pytest.mark.filterwarnings("ignore:Importing from:DeprecationWarning")
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestSentenceTransformers(BuiltinContract):
     """Models of every kind, every module, dtypes and modes."""
 

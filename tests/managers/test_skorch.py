@@ -145,6 +145,7 @@ def _watched() -> Any:
     return build(skorch.NeuralNetClassifier, callbacks=callbacks, module__units=7, **optimizer)
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestSkorch(BuiltinContract):
     """Every public class, initialized or not, and what belongs to a net."""
 

@@ -65,6 +65,7 @@ def observe(state: Any) -> Any:
     return plain(state)
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestTorchCheckpoint(BuiltinContract):
     """A state dict and a whole training state."""
 

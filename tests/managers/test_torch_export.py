@@ -76,6 +76,7 @@ def _core() -> Any:
     return {"model": _exported()["model"].run_decompositions()}
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestTorchExport(BuiltinContract):
     """Fixed and dynamic shapes, in training, decomposed."""
 

@@ -52,6 +52,7 @@ def observe(result: Any) -> Any:
     return json.loads(json.dumps(fingerprint((model, config), (hf_cases.INPUTS[type(model).__name__],))))
 
 
+@pytest.mark.timeout(900)  # minutes where several processes share a core
 class TestTransformers(BuiltinContract):
     """Every architecture with its head."""
 
