@@ -220,10 +220,13 @@ def _read_config(where: Path, fields: Mapping[str, Any], enums: Mapping[str, str
 def _as_initialised(configs: Mapping[str, Any], redo: bool) -> Iterator[None]:
     """Within it, a configuration asks for nothing that the stored weights make needless.
 
-    That is a text to be cut by a tokenizer of the hub's, and base weights to be changed a second time.
+    That is a text to be cut by a tokenizer of the hub's, and base weights to be changed a second time. What making the
+    model would add to it is taken out again at the end.
     """
-    kept = []
+    kept: list[tuple[Any, str, Any]] = []
     for config in configs.values():
+        if isinstance(getattr(config, "modules_to_save", None), list):  # classes for tasks add their heads to it again
+            kept.append((config, "modules_to_save", list(config.modules_to_save)))
         if getattr(config, "prompt_tuning_init", None) is not None and str(config.prompt_tuning_init) != "RANDOM":
             kept.append((config, "prompt_tuning_init", config.prompt_tuning_init))
             config.prompt_tuning_init = "RANDOM"
