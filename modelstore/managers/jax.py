@@ -28,6 +28,10 @@ class JaxManager(ObjectManager):
 
     name = "jax"
     title = "JAX"
+    exactness = (
+        "the same program; XLA compiles it anew in each process, so last digits may differ where another library has "
+        "set up the processor otherwise (TensorFlow in the same process: 1e-7)"
+    )
     claims = (
         _EXPORTED_CLASS,
         "jaxlib._jax:PjitFunction",

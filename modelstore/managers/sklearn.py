@@ -20,6 +20,7 @@ from modelstore.managers.base import LoadRequest, ObjectManager, Saved, class_na
 from modelstore.managers.pickled import PICKLE, load_pickle, save_pickle
 from modelstore.managers.pickling import PicklePolicy
 from modelstore.managers.pieces import PieceWriter
+from modelstore.notices import warn
 
 SKOPS = "model.skops"
 
@@ -56,6 +57,8 @@ class SklearnManager(ObjectManager):
             found = survey(obj)
             pieces = _dump(obj)
         except Exception as error:  # skops and the object's own methods raise whatever they like
+            if isinstance(error, ModuleNotFoundError) and error.name == "skops":
+                warn("skops is not installed, so this model is pickled: pip install 'modelstore[sklearn]'")
             return self._pickle(obj, folder, {**state, "pickle_because": _reason(obj, error)})
         foreign = _foreign_types(pieces, found)
         folder.add_buffers(SKOPS, pieces)

@@ -20,6 +20,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "with_onnx": ("onnx", "onnxruntime"),
     "with_orbax": ("jax", "orbax"),
     "with_python_function": (),
+    "with_sklearn": ("sklearn", "skops"),
     "with_xgboost": ("xgboost", "pandas", "sklearn"),
 }
 """What an example takes beside what its name says."""
