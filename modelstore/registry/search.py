@@ -110,14 +110,14 @@ def _ordered(
 ) -> list[Found]:
     """By a fact: first those that have it, then the others.
 
-    Where all models are asked about, straight out of the fact's index, which stops at the limit.
+    The best few of all models come straight out of the fact's index, which stops at the limit.
     """
     prefix, arguments = _hits(db, question)
     direction = "DESC" if descending else "ASC"
     by_value = "facts f INDEXED BY facts_by_value CROSS JOIN models m ON m.id = f.model"
     one_by_one = f"{_models(question)} CROSS JOIN facts f ON f.model = m.id"
     having = (
-        f"{prefix} SELECT m.domain, m.number FROM {one_by_one if question.few else by_value}"
+        f"{prefix} SELECT m.domain, m.number FROM {by_value if limit >= 0 and not question.few else one_by_one}"
         f" WHERE f.path = ? AND f.at = 0 AND {condition.text} ORDER BY f.value {direction}, f.model {direction} LIMIT ?"
     )
     found = db.execute(having, (*arguments, path, *condition.arguments, limit)).fetchall()

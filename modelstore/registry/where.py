@@ -251,8 +251,9 @@ class _Compiler:
         number = self._number(path)
         inner = condition.format(value="value", at="at")
         if self._few:
+            # The plus keeps the planner from going through all models that have the path, for each model anew.
             return Sql(
-                f"EXISTS (SELECT 1 FROM facts WHERE model = m.id AND path = ? AND {inner})", (number, *arguments)
+                f"EXISTS (SELECT 1 FROM facts WHERE model = m.id AND +path = ? AND {inner})", (number, *arguments)
             )
         return Sql(f"m.id IN (SELECT model FROM facts WHERE path = ? AND {inner})", (number, *arguments))
 
