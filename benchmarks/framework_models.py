@@ -297,6 +297,8 @@ def spacy() -> Any:
     import spacy
 
     nlp = spacy.blank("en")
-    nlp.add_pipe("textcat").add_label("good")
+    textcat = nlp.add_pipe("textcat")
+    textcat.add_label("good")
+    textcat.add_label("bad")
     nlp.initialize()
     return nlp

@@ -77,8 +77,7 @@ def skorch() -> Any:
     from skorch import NeuralNetClassifier
 
     X, y = data(200, 1024)
-    net = NeuralNetClassifier(torch.nn.Sequential, module__args=(), max_epochs=1, verbose=0)
-    net.set_params(module=network, criterion=torch.nn.CrossEntropyLoss)
+    net = NeuralNetClassifier(network, criterion=torch.nn.CrossEntropyLoss, max_epochs=1, verbose=0)
     return net.fit(X.astype("float32"), y)
 
 

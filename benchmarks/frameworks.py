@@ -40,17 +40,17 @@ def measure(name: str, folder: Path, runs: int) -> dict[str, Any]:
     given = own.given(model)
     times: dict[str, list[float]] = {key: [] for key in ("own save", "own load", "upload", "first load", "again")}
     sizes = {}
+    store = ModelStore.from_file_system(folder / "store", create_directory=True, cache_directory=folder / "cache")
     for run in range(runs + 1):
-        place = folder / f"run{run}"
+        place, model_id = folder / f"run{run}", f"m{run}"
         place.mkdir()
-        store = ModelStore.from_file_system(place / "store", create_directory=True, cache_directory=place / "cache")
         target = place / "own"
         turns: list[tuple[str, Callable[[], object]]] = [
             ("own save", lambda target=target: _save(own, model, target)),
-            ("upload", lambda store=store: store.upload("d", "m", **given)),
+            ("upload", lambda model_id=model_id: store.upload("d", model_id, **given)),
             ("own load", lambda target=target: own.load(target / "model")),
-            ("first load", lambda store=store: store.load("d", "m")),
-            ("again", lambda store=store: store.load("d", "m")),
+            ("first load", lambda model_id=model_id: store.load("d", model_id)),
+            ("again", lambda model_id=model_id: store.load("d", model_id)),
         ]
         for key, turn in turns:
             start = time.perf_counter()
@@ -59,7 +59,7 @@ def measure(name: str, folder: Path, runs: int) -> dict[str, Any]:
             del kept
         sizes = {
             "own": _size(target),
-            "ours": int(store.get_model_info("d", "m")["storage"]["archive"]["size"]),
+            "ours": int(store.get_model_info("d", model_id)["storage"]["archive"]["size"]),
         }
         shutil.rmtree(place, ignore_errors=True)
     return {"bytes": sizes, **{key: statistics.median(found[1:]) for key, found in times.items()}}
